@@ -1,0 +1,48 @@
+"""Step `evaluate_prompt`: gates over rows that training never saw. It always succeeds and says one verdict."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Input, Metrics, Model, Output
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def evaluate_prompt(
+    resolved_recipe: str,
+    dataset: Input[Dataset],
+    prompt: Input[Model],
+    training_log: Input[Artifact],
+    gate_report: Output[Artifact],
+    report: Output[HTML],
+    metrics: Output[Metrics],
+    confusion_matrix: Output[ClassificationMetrics],
+    verdict: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
+) -> None:
+    """Compare the prompt with the bare base and a hand-written instruction, and judge it.
+
+    Args:
+        resolved_recipe: JSON of `resolve_recipe`.
+        dataset: Artifact of `validate_dataset`.
+        prompt: Prompt file of `tune_prompt`.
+        training_log: Log of `tune_prompt`.
+        gate_report: Every number behind the verdict, JSON.
+        report: The same as a page.
+        metrics: Estimates by system, for the UI.
+        confusion_matrix: True labels in rows; empty for a generation.
+        verdict: `passed`, `rejected` or `undecided`.
+    """
+    from pathlib import Path
+
+    from softprompt.evaluation.evaluate import evaluate_prompt as evaluate
+    from softprompt.progress import step_errors
+    from softprompt.resolve import ResolvedRecipe
+
+    with step_errors("evaluate_prompt"):
+        resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
+        paths = [Path(artifact.path) for artifact in (dataset, prompt, training_log, gate_report, report)]
+        result = evaluate(resolved, *paths)
+        for found in result.measured:
+            metrics.log_metric(f"{found.system} {found.metric}", found.estimate)
+        if result.labels:
+            confusion_matrix.log_confusion_matrix(list(result.labels), [list(row) for row in result.confusion])
+        Path(verdict).write_text(result.verdict)

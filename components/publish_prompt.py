@@ -1,0 +1,52 @@
+"""Step `publish_prompt`: do what the channel's policy allows, sign and publish, or propose."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, Input, Model
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def publish_prompt(
+    resolved_recipe: str,
+    registration: str,
+    prompt: Input[Model],
+    training_log: Input[Artifact],
+    gate_report: Input[Artifact],
+    publication: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
+) -> None:
+    """Put the prompt and its evidence into the store, and into the channel where its policy lets a pipeline sign.
+
+    Args:
+        resolved_recipe: JSON of `resolve_recipe`.
+        registration: JSON of `register_prompt`.
+        prompt: The prompt file.
+        training_log: Evidence of `tune_prompt`.
+        gate_report: Evidence of `evaluate_prompt`.
+        publication: What was done, JSON.
+    """
+    from pathlib import Path
+
+    from softprompt.deployment import publish_run
+    from softprompt.evaluation.gates import GateReport
+    from softprompt.progress import step_errors, tell
+    from softprompt.registry import Registration
+    from softprompt.resolve import ResolvedRecipe
+    from softprompt.settings import Settings
+
+    with step_errors("publish_prompt"):
+        resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
+        registered = Registration.from_bytes(registration.encode(), source="registration")
+        report = GateReport.from_bytes(Path(gate_report.path).read_bytes(), source="gate_report")
+        outcome = publish_run(
+            resolved,
+            Path(prompt.path),
+            {"gate_report.json": Path(gate_report.path), "training_log.json": Path(training_log.path)},
+            Settings.from_environment(),
+            verdict=report.verdict,
+            evaluated=report.evaluated,
+            model_version=registered.version,
+        )
+        Path(publication).write_bytes(outcome.to_bytes())
+        where = f"{outcome.channel} generation {outcome.generation}" if outcome.generation else outcome.channel
+        tell("publish_prompt", f"{outcome.outcome}: {where} {'; '.join(outcome.reasons)}".strip())

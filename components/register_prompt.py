@@ -1,0 +1,44 @@
+"""Step `register_prompt`: every outcome is recorded in MLflow; a prompt that was not rejected becomes a version in review."""
+
+from kfp import dsl
+from kfp.dsl import HTML, Artifact, Input, Model
+
+from components import IMAGE
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
+def register_prompt(
+    resolved_recipe: str,
+    mlflow_run: str,
+    prompt: Input[Model],
+    training_log: Input[Artifact],
+    gate_report: Input[Artifact],
+    report: Input[HTML],
+    dataset_report: Input[HTML],
+    registration: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
+) -> None:
+    """Record run, evidence and version.
+
+    Args:
+        resolved_recipe: JSON of `resolve_recipe`.
+        mlflow_run: Run that `tune_prompt` began.
+        prompt: The prompt file.
+        training_log: Log of `tune_prompt`.
+        gate_report: Of `evaluate_prompt`.
+        report: Page of `evaluate_prompt`.
+        dataset_report: Page of `validate_dataset`.
+        registration: Run, version and their address, JSON.
+    """
+    from pathlib import Path
+
+    from softprompt.progress import step_errors
+    from softprompt.registry import register_prompt as register
+    from softprompt.resolve import ResolvedRecipe
+    from softprompt.settings import Settings
+
+    with step_errors("register_prompt"):
+        resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
+        files = [Path(artifact.path) for artifact in (prompt, gate_report, training_log)]
+        pages = {"report.html": Path(report.path), "dataset_report.html": Path(dataset_report.path)}
+        result = register(Settings.from_environment().tracking_uri, mlflow_run, resolved, *files, pages)
+        Path(registration).write_bytes(result.to_bytes())

@@ -1,0 +1,253 @@
+"""The command line. Thin: each command reads its arguments, calls the library, and shows the result.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from softprompt import __version__
+from softprompt.errors import InvalidRequest, SoftpromptError
+from softprompt.settings import Settings
+
+EXIT_CODES = """
+Exit codes: 0 done · 1 a fault of ours · 2 the recipe or the command is wrong · 3 the dataset is refused ·
+4 the gates rejected the prompt · 5 a service failed · 6 the gates could not decide · 7 the outcome of a publish is unknown
+"""
+
+app = typer.Typer(
+    name="softprompt",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Tune tiny soft prompts for one frozen language model: from a labelled dataset to a prompt that is served."
+    "\n\nBegin with [bold]softprompt demo[/], which needs no network, no cluster and no arguments.",
+    epilog=EXIT_CODES,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write a summary of the run to this file.", metavar="FILE")]
+Cache = Annotated[bool, typer.Option("--cache", help="Reuse the outputs of earlier steps with equal inputs and equal code.")]
+Base = Annotated[str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")]
+
+
+@app.command()
+def demo(json_file: Json = None, cache: Cache = False) -> None:
+    """Run the whole line on embedded data: validate, tune, evaluate, register, publish, and ask the result.
+
+    A frozen model of 3 million parameters learns to route support tickets with 20 soft-prompt tokens. Everything it leaves
+    lies in .softprompt/ and can be deleted.
+    """
+    summary = _run_pipeline({"recipe": "demo"}, json_file, cache)
+    if summary.generation:
+        console.print(f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare', highlight=False)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, demo-replies, banking77.")],
+    estimate: Annotated[bool, typer.Option("--estimate", help="Say what the run would take, and stop.")] = False,
+    json_file: Json = None,
+    cache: Cache = False,
+    base_model: Base = "",
+    dataset: Annotated[str, typer.Option(help="Another dataset: a path, file:// or s3://.")] = "",
+    channel: Annotated[str, typer.Option(help="Another channel.")] = "",
+    kind: Annotated[str, typer.Option(help="Another kind of prompt: shallow or deep.")] = "",
+    num_tokens: Annotated[int, typer.Option(help="Another prompt length.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed.")] = -1,
+    num_workers: Annotated[int, typer.Option(help="Ray Train workers.")] = 0,
+) -> None:
+    """Run a recipe from dataset to published prompt.
+
+    The recipe is checked before anything starts; `softprompt schema` prints what it may say. With --estimate you learn
+    rows, steps, tokens, time, memory and bytes first.
+    """
+    with _readable_errors():
+        overrides: dict[str, Any] = {
+            "base_model": base_model,
+            "channel": channel,
+            "dataset": _absolute(dataset),
+            "num_tokens": num_tokens,
+            "num_workers": num_workers,
+            "prompt_kind": kind,
+            "seed": seed,
+        }
+        if estimate:
+            _print_estimate(recipe, overrides)
+            return
+    summary = _run_pipeline({"recipe": recipe} | overrides, json_file, cache)
+    raise typer.Exit(summary.exit_code)
+
+
+@app.command("compile")
+def compile_(
+    package: Annotated[Path, typer.Argument(help="File to write.")] = Path("prompt-tuning.yaml"),
+    image: Annotated[str, typer.Option(help="Image of every step, best by digest.")] = "",
+) -> None:
+    """Write the pipeline as the IR YAML that Kubeflow Pipelines runs.
+
+    Upload it in the Kubeflow UI, or with `kfp pipeline create`.
+    """
+    from components import IMAGE
+    from pipelines.compile import compile_pipeline
+
+    with _readable_errors():
+        compile_pipeline(package, image=image or IMAGE)
+        console.print(f"wrote {package}", highlight=False)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a recipe.
+
+    Editors use it to complete and check: put `# yaml-language-server: $schema=recipe.schema.json` into a recipe's first line.
+    """
+    from softprompt.recipe_reader import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=2))
+
+
+@app.command()
+def ask(
+    text: Annotated[str, typer.Argument(help="The input text.")],
+    prompt: Annotated[str, typer.Option(help="Name of the prompt.")],
+    channel: Annotated[str, typer.Option(help="Channel to follow.")] = "laptop",
+    base_model: Base = "",
+    compare: Annotated[bool, typer.Option("--compare", help="Show the bare base's answer beside it.")] = False,
+) -> None:
+    """Answer one text with a prompt that a channel serves.
+
+    Follows the channel as a serving node does: verifies signature, digests and base fingerprint, then answers. A prompt with
+    several input columns takes the text as JSON: '{"subject": "...", "body": "..."}'.
+    """
+    from softprompt.deployment import laptop
+    from softprompt.serving.ask import ask_prompt
+
+    with _readable_errors(), laptop(Settings.from_environment()):
+        answer = ask_prompt(Settings.from_environment(), channel, prompt, text, base_uri=base_model, compare=compare)
+    console.print(answer.soft_prompt, style="bold", highlight=False)
+    if answer.confidence:
+        console.print(f"[dim]confidence {answer.confidence:.2f}[/]", highlight=False)
+    if compare:
+        console.print(f"[dim]bare base:[/] {answer.bare_base}", highlight=False)
+    console.print(f"[dim]prompt sha256:{answer.digest[:12]}, {channel} generation {answer.generation}[/]", highlight=False)
+    for alarm in answer.alarms:
+        errors.print(f"[yellow]{alarm}[/]", highlight=False)
+
+
+@app.command()
+def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "laptop") -> None:
+    """Say what a channel serves, and what the last runs here came to."""
+    from softprompt.deployment import channel_reader, laptop
+
+    settings = Settings.from_environment()
+    with _readable_errors(), laptop(settings):
+        snapshot = channel_reader(Settings.from_environment(), channel).refresh()
+    console.print(
+        f"channel [bold]{channel}[/], generation {snapshot.generation}, signed {snapshot.created}, fresh until {snapshot.expires}",
+        highlight=False,
+    )
+    table = Table("prompt", "digest", "base", "version", "verdict", box=None, header_style="dim")
+    for name, served in sorted(snapshot.prompts.items()):
+        for base, shares in served.bases.items():
+            for share in shares:
+                approval = snapshot.statement.state.approvals[share.prompt]
+                table.add_row(name, share.prompt[:12], base[:12], approval.model_version, approval.verdict)
+    console.print(table if snapshot.prompts else "it serves no prompt yet; `softprompt demo` publishes one", highlight=False)
+    for alarm in snapshot.alarms:
+        errors.print(f"[yellow]{alarm}[/]", highlight=False)
+    _print_runs(settings)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
+) -> None:
+    """Show the registry of this laptop in MLflow's web interface, until Ctrl-C."""
+    from softprompt.embedded.mlflow import serve_ui
+
+    with _readable_errors():
+        serve_ui(Settings.from_environment(), port, open_browser=open_browser, tell=lambda line: console.print(line, highlight=False))
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the `softprompt` command."""
+    app()
+
+
+def _run_pipeline(arguments: dict[str, Any], json_file: Path | None, cache: bool) -> Any:
+    """Run the pipeline with a live display, print the summary, write it as JSON; returns the summary."""
+    from softprompt.laptop_run import run_on_laptop
+    from softprompt.run_summary import print_summary
+
+    with _readable_errors():
+        if json_file and not json_file.absolute().parent.is_dir():
+            raise InvalidRequest("There is no such folder to write the summary to.", where=str(json_file.absolute().parent))
+        summary = run_on_laptop(arguments, Settings.from_environment(), console, cache=cache)
+        if json_file:
+            json_file.write_text(json.dumps(summary.model_dump(mode="json"), indent=2) + "\n")
+        print_summary(summary, console)
+        return summary
+
+
+def _print_estimate(recipe: str, overrides: dict[str, Any]) -> None:
+    from softprompt.resolve import Overrides, resolve_recipe
+    from softprompt.tuning.estimate import estimate_run
+
+    found = estimate_run(resolve_recipe(recipe, Overrides(**overrides)))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in found.lines():
+        table.add_row(f"[dim]{name}[/]", value)
+    console.print(table, highlight=False)
+
+
+def _print_runs(settings: Settings, most: int = 5) -> None:
+    summaries = sorted(settings.runs.glob("*/summary.json"))[-most:]
+    if summaries:
+        table = Table("run", "recipe", "verdict", "version", "seconds", box=None, header_style="dim")
+        for path in reversed(summaries):
+            found = json.loads(path.read_bytes())
+            table.add_row(path.parent.name, found["name"], found["verdict"], found["version"], f"{found['total_seconds']:.0f}")
+        console.print()
+        console.print(table, highlight=False)
+
+
+def _absolute(path_or_uri: str) -> str:
+    """A path on the command line counts from here, not from the recipe's folder."""
+    return str(Path(path_or_uri).absolute()) if path_or_uri and "://" not in path_or_uri else path_or_uri
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """An error of ours as its message and exit code; a stack trace for faults of ours only."""
+    try:
+        yield
+    except SoftpromptError as error:
+        if error.exit_code == 1:
+            traceback.print_exc()
+        errors.print(f"[red]{type(error).__name__}[/]", highlight=False)
+        errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        errors.print("interrupted; a new run starts afresh", highlight=False)
+        sys.exit(130)

@@ -1,0 +1,136 @@
+"""What a run needs from the place it runs in: settings turned into a store, a channel's reader, a publish.
+
+The library below takes stores and paths; this is where the environment's settings become such things, for steps and commands.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from softprompt.artifact import PromptFile
+from softprompt.embedded.s3 import embedded_s3
+from softprompt.errors import InvalidRequest
+from softprompt.release.init_channel import init_channel
+from softprompt.release.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
+from softprompt.release.publish_prompt import PublishOutcome, publish_prompt
+from softprompt.release.reader import Reader
+from softprompt.release.statement import Verdict
+from softprompt.release.store import S3Store, open_store, probe_conditional_writes
+from softprompt.release.trust import load_trust_root
+from softprompt.resolve import Overrides, ResolvedRecipe, resolve_recipe
+from softprompt.settings import Settings
+
+LAPTOP_CHANNEL = "laptop"
+
+
+@contextmanager
+def laptop(settings: Settings) -> Iterator[None]:
+    """Stand in for what a cluster has: an S3 server and a channel with its keys, unless settings name real ones.
+
+    Child processes find the server through the usual AWS variables.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with embedded_s3(settings.home / "s3") if settings.uses_embedded_store else nullcontext() as server:
+        before = dict(os.environ)
+        os.environ["SOFTPROMPT_HOME"] = str(settings.home)
+        if server:
+            os.environ.update(server.environment())
+            _begin_laptop_channel(settings)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def prepare_run(recipe: str, overrides: Overrides, settings: Settings) -> ResolvedRecipe:
+    """Resolve a recipe, and find out before the work whether the channel it is meant for can be published to.
+
+    Raises:
+        InvalidRecipe: The recipe is wrong.
+        InvalidRequest: Its channel has no policy here.
+        StoreUnavailable: The store does not answer, or ignores conditional writes.
+    """
+    resolved = resolve_recipe(recipe, overrides)
+    name, channel = resolved.recipe.name, resolved.recipe.channel
+    policy = read_policy(settings.policies, channel)
+    store = open_store(settings.store)
+    if policy.authority == "pipeline":
+        probe_conditional_writes(store)
+    served = channel_reader(settings, channel, store).refresh().prompts.get(name)
+    shares = served.bases.get(resolved.base.fingerprint, ()) if served else ()
+    champion = max(shares, key=lambda share: share.weight).prompt if shares else ""
+    return resolved.model_copy(update={"champion": champion})
+
+
+def publish_run(
+    resolved: ResolvedRecipe,
+    prompt: Path,
+    evidence: dict[str, Path],
+    settings: Settings,
+    *,
+    verdict: Verdict,
+    evaluated: str,
+    model_version: str,
+) -> PublishOutcome:
+    """Publish a run's prompt, or propose it, as the policy of its channel says.
+
+    Args:
+        resolved: The recipe; names the channel and the prompt.
+        prompt: Directory of the prompt file.
+        evidence: File name -> file.
+        settings: Where store, policy and keys are.
+        verdict: Of the gates.
+        evaluated: When they measured, RFC 3339.
+        model_version: Version in MLflow.
+    """
+    recipe = resolved.recipe
+    key = settings.signing_key(recipe.channel)
+    return publish_prompt(
+        prompt=PromptFile.read(prompt),
+        name=recipe.name,
+        channel=recipe.channel,
+        verdict=verdict,
+        evidence={name: path.read_bytes() for name, path in evidence.items()},
+        model_version=model_version,
+        numerics=recipe.base_model.dtype,
+        store=open_store(settings.store),
+        policy_dir=settings.policies,
+        trust_root=settings.trust_root,
+        signing_key=key if key.is_file() else None,
+        state_dir=settings.journal,
+        evaluated=evaluated,
+    )
+
+
+def channel_reader(settings: Settings, channel: str, store: S3Store | None = None, *, base_fingerprint: str = "") -> Reader:
+    """A reader of a channel with this machine's trust root and state.
+
+    Raises:
+        InvalidRequest: There is no trust root, or it does not know the channel.
+    """
+    if not settings.trust_root.is_file():
+        raise InvalidRequest(
+            "There is no trust root on this machine, so no channel can be believed.",
+            where=str(settings.trust_root),
+            hint="On a laptop `softprompt demo` makes one; elsewhere set SOFTPROMPT_TRUST_ROOT.",
+        )
+    return Reader(
+        store=store or open_store(settings.store),
+        channel=channel,
+        trust=load_trust_root(settings.trust_root),
+        state_dir=settings.node_state,
+        base_fingerprint=base_fingerprint,
+    )
+
+
+def _begin_laptop_channel(settings: Settings) -> None:
+    policy = settings.policies / LAPTOP_CHANNEL / POLICY_FILE
+    if not policy.exists():
+        policy.parent.mkdir(parents=True, exist_ok=True)
+        policy.write_text(LAPTOP_POLICY)
+    if not settings.trust_root.is_file() or not settings.signing_key(LAPTOP_CHANNEL).is_file():
+        init_channel(
+            LAPTOP_CHANNEL, store=open_store(settings.store), keys_dir=settings.keys, trust_root=settings.trust_root
+        )

@@ -1,0 +1,73 @@
+"""Rows to token ids: the one place where input text and answers are tokenised, for training, evaluation and serving alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from softprompt.artifact import Answer, TemplateExample
+from softprompt.base_model import TextSide
+from softprompt.template import fill_template, template_fields
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+EXAMPLE_VALUES = ("Hello, world!", "Zwölf Boxkämpfer jagen Viktor, 3.14 €.", "two\nlines {braces}")
+"""Rendered into every manifest with their token ids. Fixed texts, so that no row of anybody's data is published."""
+
+
+class TextEncoder:
+    """Turns rows into token ids with one template.
+
+    Args:
+        text_side: The base's tokenizer and its ways.
+        template: Input template, for example `"Message: {text}\\nAnswer:"`.
+    """
+
+    def __init__(self, text_side: TextSide, template: str) -> None:
+        self.tokenizer: PreTrainedTokenizerFast = text_side.tokenizer
+        self.template = template
+        self.end_token = text_side.end_token
+        self._keeps_end_token = text_side.is_encoder_decoder
+
+    def input_ids(self, values: Mapping[str, str]) -> list[int]:
+        """Token ids of the filled template, special tokens as the base's tokenizer adds them.
+
+        A causal model's input never ends with the end token, which some tokenizers add: the answer goes on from there.
+        """
+        return self.all_input_ids([values])[0]
+
+    def all_input_ids(self, rows: Sequence[Mapping[str, str]]) -> list[list[int]]:
+        """`input_ids` of many rows, in one call of the tokenizer."""
+        if not rows:
+            return []
+        sequences = self.tokenizer([fill_template(self.template, dict(row)) for row in rows])["input_ids"]
+        ends = not self._keeps_end_token
+        return [list(ids[:-1] if ends and ids and ids[-1] == self.end_token else ids) for ids in sequences]
+
+    def answer_ids(self, text: str) -> list[int]:
+        """Token ids of an answer as it continues this template, without an end token.
+
+        Tokenised behind the template's own ending where that splits cleanly: some tokenizers (Llama 2) put a marker before
+        a text that starts a sequence, which never stands there in running text.
+        """
+        tail = self.template.rsplit("}", 1)[-1] or " "
+        together, alone = self._plain(tail + text), self._plain(tail)
+        return together[len(alone) :] if together[: len(alone)] == alone else self._plain(text)
+
+    def examples(self) -> tuple[TemplateExample, ...]:
+        """Fixed texts in this template with their token ids, for the manifest."""
+        fields = template_fields(self.template)
+        rows = [dict.fromkeys(fields, value) for value in EXAMPLE_VALUES]
+        return tuple(TemplateExample(values=row, token_ids=tuple(self.input_ids(row))) for row in rows)
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def default_verbaliser(label: str) -> str:
+    """The answer text for a label that has none of its own: a space, then the label with underscores as spaces."""
+    return " " + label.replace("_", " ")
+
+
+def answers_for(labels: tuple[str, ...], verbalisers: Mapping[str, str]) -> tuple[Answer, ...]:
+    """Labels with the texts by which the model says them."""
+    return tuple(Answer(label=label, text=verbalisers.get(label, default_verbaliser(label))) for label in labels)

@@ -1,0 +1,105 @@
+"""Answers for rows: by ranking a closed set of answers under their trie, or by greedy generation of an open one.
+
+Rows are grouped by length, so that no padding stands between a text and its answer; the prompt's keys and values are computed
+once for all rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from softprompt.base_model import FrozenBase
+from softprompt.engine.head import Head
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.scoring import answer_log_probabilities, generate_greedily
+from softprompt.engine.strategy import Prefix, Strategy, check_length, choose_strategy
+from softprompt.engine.task import EncodedTask
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What came out for one row.
+
+    Attributes:
+        output: The label, or the generated text without surrounding white space.
+        probabilities: One for each label in the task's order; empty for a generation.
+    """
+
+    output: str
+    probabilities: tuple[float, ...] = ()
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the output among the labels; 0 for a generation."""
+        return max(self.probabilities, default=0.0)
+
+
+class Predictor:
+    """Answers rows with one prompt, or with the bare base.
+
+    Args:
+        base: The base model.
+        task: Template and answers.
+        prompt: None: the bare base.
+        batch_size: Rows computed at once.
+        max_new_tokens: Longest generated answer.
+    """
+
+    def __init__(
+        self, base: FrozenBase, task: EncodedTask, prompt: SoftPrompt | None, *, batch_size: int = 64, max_new_tokens: int = 64
+    ) -> None:
+        self.base, self.task = base, task
+        self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
+        self._strategy: Strategy = choose_strategy(base, prompt.kind if prompt else None)
+        self._head = Head(base)
+        with torch.no_grad():
+            self._prefix: Prefix = self._strategy.prefix(prompt)
+
+    def predict(self, inputs: Sequence[dict[str, str]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
+        """Answer each row.
+
+        Args:
+            inputs: Values of the template's fields.
+            progress: Called with the number of rows done.
+
+        Raises:
+            UnsupportedBaseModel: A row is longer than the context.
+        """
+        ids = self.task.encoder.all_input_ids(inputs)
+        found: dict[int, Prediction] = {}
+        for rows in _of_equal_length(ids, self._batch_size):
+            check_length(self.base, self._prefix.num_tokens, len(ids[rows[0]]) + 1)
+            batch = torch.tensor([ids[row] for row in rows], device=self.base.model.device)
+            found |= zip(rows, self._answer(batch), strict=True)
+            if progress:
+                progress(len(found))
+        return [found[row] for row in range(len(ids))]
+
+    def _answer(self, input_ids: torch.Tensor) -> list[Prediction]:
+        if self.task.trie is not None:
+            scores = answer_log_probabilities(self._strategy, self._head, self.task.trie, self._prefix, input_ids).exp()
+            best = scores.argmax(dim=1).tolist()
+            return [Prediction(self.task.labels[i], tuple(row)) for i, row in zip(best, scores.tolist(), strict=True)]
+        room = self.base.text.context_tokens - self._prefix.num_tokens - input_ids.shape[1]
+        answers = generate_greedily(
+            self._strategy,
+            self._head,
+            self._prefix,
+            input_ids,
+            max_new_tokens=max(1, min(self._max_new_tokens, room)),
+            end_token=self.task.encoder.end_token,
+        )
+        return [Prediction(str(self.task.encoder.tokenizer.decode(answer, skip_special_tokens=True)).strip()) for answer in answers]
+
+
+def _of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    """Indices of rows of the same length, at most `most` at a time, short rows first."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row, sequence in enumerate(ids):
+        groups[len(sequence)].append(row)
+    for _, rows in sorted(groups.items()):
+        yield from (rows[start : start + most] for start in range(0, len(rows), most))
+
+

@@ -1,0 +1,40 @@
+"""A prompt as a torch module: the only parameters that training changes."""
+
+import torch
+from torch import Tensor, nn
+
+from softprompt.artifact import Float32Array
+from softprompt.recipe import PromptKind
+
+
+class SoftPrompt(nn.Module):
+    """The learned vectors, float32 whatever the base's number format.
+
+    Args:
+        values: `[P, H]` for a shallow prompt (Lester et al. 2021), `[L, 2, P, N, D]` for a deep one (Li & Liang 2021).
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        if values.ndim not in (2, 5):
+            raise ValueError(f"a prompt is [P, H] or [L, 2, P, N, D], got {list(values.shape)}")
+        self.values = nn.Parameter(values.detach().float().clone())
+
+    @property
+    def kind(self) -> PromptKind:
+        """`shallow` or `deep`, as the number of dimensions says."""
+        return "shallow" if self.values.ndim == 2 else "deep"
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt tokens `P`."""
+        return int(self.values.shape[0] if self.kind == "shallow" else self.values.shape[2])
+
+    def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
+        """A deep prompt as one (keys, values) pair a layer, each `[1, N, P, D]`."""
+        return [(layer[0].transpose(0, 1)[None], layer[1].transpose(0, 1)[None]) for layer in self.values]
+
+    def to_array(self) -> Float32Array:
+        """A copy of the vectors for a prompt file."""
+        array: Float32Array = self.values.detach().cpu().numpy().copy()
+        return array

@@ -1,0 +1,124 @@
+"""The shared-prefix strategy for causal models: the prompt's keys and values do not depend on the text that follows.
+
+So they are computed once a step with batch 1 and expanded over the rows through the cache, gradients flowing back through the
+expansion. A deep prompt *is* these keys and values (Li & Liang 2021) and has nothing to compute. Position ids of the text
+start at `P`. Sliding windows are the cache's and the mask's own business: `DynamicCache(config=...)` keeps what each layer needs.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from softprompt.base_model import FrozenBase
+from softprompt.engine.batches import Batch
+from softprompt.engine.head import inner_model
+from softprompt.engine.prompts import SoftPrompt
+
+
+@dataclass(frozen=True)
+class PrefixCache:
+    """A prompt's keys and values, batch 1.
+
+    Attributes:
+        layers: One (keys, values) pair a layer, each `[1, N, P, D]`; empty for the bare base.
+        num_tokens: Prompt tokens `P`.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    num_tokens: int
+
+
+class SharedPrefix:
+    """Runs a causal base behind a cached prompt; see `Strategy`."""
+
+    name = "shared_prefix"
+
+    def __init__(self, base: FrozenBase) -> None:
+        self.base = base
+        self._inner = inner_model(base)
+        self._config = base.model.config.get_text_config(decoder=True)
+
+    @staticmethod
+    def refusal(base: FrozenBase) -> str | None:
+        """Why this strategy would not be exact for a base, or None: state-space and recurrent models keep no such cache."""
+        probe = DynamicCache(config=base.model.config.get_text_config(decoder=True))
+        kinds = {type(layer).__name__ for layer in probe.layers}
+        unknown = kinds - {"DynamicLayer", "DynamicSlidingWindowLayer"}
+        return f"cache layers of kind {', '.join(sorted(unknown))}" if unknown else None
+
+    def prefix(self, prompt: SoftPrompt | None) -> PrefixCache:
+        """Keys and values of a prompt, gradients attached."""
+        if prompt is None:
+            return PrefixCache([], 0)
+        if prompt.kind == "deep":
+            dtype = self.base.model.dtype
+            return PrefixCache([(keys.to(dtype), values.to(dtype)) for keys, values in prompt.keys_and_values()], prompt.num_tokens)
+        # A cache without a config keeps every position of every layer; the windows are cut when the rows are expanded.
+        cache = DynamicCache()
+        self._inner(inputs_embeds=prompt.values[None].to(self.base.model.dtype), past_key_values=cache, use_cache=True)
+        return PrefixCache([(layer.keys, layer.values) for layer in cache.layers], prompt.num_tokens)
+
+    def hidden(self, prefix: PrefixCache, batch: Batch) -> Tensor:
+        """Hidden states of the scored positions, `[M, H]`."""
+        cache = self._expand(prefix, batch.num_rows)
+        hidden = self._forward(batch.input_ids, cache, prefix.num_tokens, batch.input_mask)
+        return hidden[batch.rows, batch.positions]
+
+    def start(self, prefix: PrefixCache, input_ids: Tensor) -> "tuple[Tensor, CachedRows]":
+        """Read input texts of equal length `[B, T]`; returns `[B, H]` and the rows' state."""
+        cache = self._expand(prefix, len(input_ids))
+        hidden = self._forward(input_ids, cache, prefix.num_tokens)
+        return hidden[:, -1], CachedRows(self, cache, prefix.num_tokens + input_ids.shape[1])
+
+    def _forward(self, ids: Tensor, cache: DynamicCache, start: int, mask: Tensor | None = None) -> Tensor:
+        """Hidden states `[B, T, H]` of tokens whose positions begin at `start`; `mask` marks right padding."""
+        if mask is not None:
+            ones = mask.new_ones(len(ids), start)
+            mask = None if bool(mask.all()) else torch.cat([ones, mask], dim=1).long()
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
+        hidden: Tensor = self._inner(
+            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        return hidden
+
+    def _expand(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
+        """A cache in which every row begins with the prompt, without copying it."""
+        cache = DynamicCache(config=self._config)
+        for layer, (keys, values) in zip(cache.layers, prefix.layers, strict=False):
+            layer.lazy_initialization(keys, values)
+            window = getattr(layer, "sliding_window", None)
+            kept = slice(-window + 1, None) if window else slice(None)
+            layer.keys = _expand_rows(keys, num_rows)[:, :, kept]
+            layer.values = _expand_rows(values, num_rows)[:, :, kept]
+            if window:
+                layer.cumulative_length = prefix.num_tokens
+        return cache
+
+
+class CachedRows:
+    """Rows of equal length in the middle of an answer, as their cache; see `State`."""
+
+    def __init__(self, strategy: SharedPrefix, cache: DynamicCache, length: int) -> None:
+        self._strategy, self._cache, self._length = strategy, cache, length
+
+    def extend(self, token_ids: Tensor) -> Tensor:
+        """Feed tokens `[B, A]`; returns `[B, A, H]`."""
+        hidden = self._strategy._forward(token_ids, self._cache, self._length)
+        self._length += token_ids.shape[1]
+        return hidden
+
+    def repeat(self, times: int) -> "CachedRows":
+        """Each row `times` times, side by side; this state is used up."""
+        self._cache.batch_repeat_interleave(times)
+        return CachedRows(self._strategy, self._cache, self._length)
+
+
+def _expand_rows(shared: Tensor, num_rows: int) -> Tensor:
+    """`[1, N, P, D]` to `[B, N, P, D]` without a copy; the gradient's sum over rows is taken in float32."""
+    if shared.dtype == torch.float32 or not shared.requires_grad:
+        return shared.expand(num_rows, -1, -1, -1)
+    expanded: Any = shared.float().expand(num_rows, -1, -1, -1)
+    return expanded.to(shared.dtype)

@@ -1,0 +1,89 @@
+"""What a forward strategy is, and which one a base model gets.
+
+All strategies give the same hidden states and gradients; they differ in what they compute twice.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from softprompt.base_model import FrozenBase
+from softprompt.engine.batches import Batch
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.errors import UnsupportedBaseModel
+from softprompt.recipe import PromptKind
+
+
+class Prefix(Protocol):
+    """What a strategy makes of a prompt before it sees any text; a training step makes it once for all its rows."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt tokens `P`; 0 for the bare base."""
+
+
+class State(Protocol):
+    """Rows in the middle of an answer: everything that determines what comes next."""
+
+    def extend(self, token_ids: Tensor) -> Tensor:
+        """Feed answer tokens `[B, A]`; returns their hidden states `[B, A, H]` and moves on."""
+
+    def repeat(self, times: int) -> "State":
+        """Each row `times` times, side by side."""
+
+
+class Strategy(Protocol):
+    """One way to run a frozen base behind a prompt."""
+
+    base: FrozenBase
+    name: str
+
+    def prefix(self, prompt: SoftPrompt | None) -> Prefix:
+        """Prepare a prompt, gradients attached; None: the bare base."""
+
+    def hidden(self, prefix: Prefix, batch: Batch) -> Tensor:
+        """Hidden states of the scored positions of a batch, `[M, H]`, gradients attached."""
+
+    def start(self, prefix: Prefix, input_ids: Tensor) -> tuple[Tensor, State]:
+        """Read input texts of equal length, `[B, T]`: the hidden state `[B, H]` that predicts the first answer token."""
+
+
+def choose_strategy(base: FrozenBase, kind: PromptKind | None) -> Strategy:
+    """The fastest strategy that is exact for this base and kind of prompt.
+
+    Args:
+        base: The base model.
+        kind: Kind of prompt; None: the bare base.
+
+    Raises:
+        UnsupportedBaseModel: None is.
+    """
+    from softprompt.engine.concatenate import Concatenate
+    from softprompt.engine.shared_prefix import SharedPrefix
+
+    if not base.is_encoder_decoder and SharedPrefix.refusal(base) is None:
+        return SharedPrefix(base)
+    if kind == "deep":
+        raise UnsupportedBaseModel(
+            f"A deep prompt is not supported on {base.model.config.model_type}.",
+            expected="a causal model with a key-value cache",
+            actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
+            hint="Use prompt.kind: shallow.",
+        )
+    return Concatenate(base)
+
+
+def check_length(base: FrozenBase, num_prompt_tokens: int, num_text_tokens: int) -> None:
+    """Refuse a sequence beyond the context for which the base is exact.
+
+    Raises:
+        UnsupportedBaseModel: Prompt and text together are too long.
+    """
+    total = num_prompt_tokens + num_text_tokens
+    if total > base.text.context_tokens:
+        raise UnsupportedBaseModel(
+            "Prompt and text are longer than the base model's context.",
+            expected=f"<= {base.text.context_tokens} tokens",
+            actual=f"{num_prompt_tokens} prompt tokens + {num_text_tokens} text tokens = {total}",
+            hint="Shorten the text or lower prompt.num_tokens.",
+        )

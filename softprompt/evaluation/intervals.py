@@ -1,0 +1,48 @@
+"""Confidence intervals: exact for proportions, bootstrap for everything else, paired for differences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softprompt.evaluation.metrics import Floats, Statistic
+
+SEED = 20_260_000
+"""Of every bootstrap, so that the same predictions always give the same verdict."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its two-sided confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
+    """Clopper & Pearson's interval of a proportion: its coverage is never below the level."""
+    from scipy.stats import binomtest
+
+    bounds = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return Interval(successes / trials, float(bounds.low), float(bounds.high))
+
+
+def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_samples: int) -> Interval:
+    """Percentile bootstrap over rows (Efron 1979).
+
+    Args:
+        value: Statistic of weights; a difference of two statistics gives a paired interval.
+        num_rows: Rows `n`.
+        confidence: Level.
+        num_samples: Resamples `S`.
+    """
+    samples = value(resampling_weights(num_rows, num_samples))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail])
+    return Interval(float(value(np.ones((1, num_rows)))[0]), float(low), float(high))
+
+
+def resampling_weights(num_rows: int, num_samples: int) -> Floats:
+    """How often each row is drawn in each resample, `[S, n]`; always the same for the same sizes."""
+    generator = np.random.default_rng(SEED)
+    return generator.multinomial(num_rows, np.full(num_rows, 1 / num_rows), size=num_samples).astype(float)

@@ -1,0 +1,320 @@
+"""A recipe: what a user asks for, one YAML file, read strictly.
+
+This module holds the schema and the reader. What a recipe's references point to (which bytes a dataset has now, which base
+model a URI names) is `softprompt.resolve`'s business.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from softprompt.documents import Document
+from softprompt.template import template_fields
+
+TaskType = Literal["classification", "generation"]
+PromptKind = Literal["shallow", "deep"]
+Loss = Literal["answers", "likelihood"]
+Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
+Baseline = Literal["bare_base", "instruction"]
+
+METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "macro_f1"),
+    "generation": ("exact_match", "rouge_l"),
+}
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class BaseModelSpec(Document):
+    """Which frozen language model."""
+
+    uri: Text
+    """`embedded://base`, `file:///path` (or a path relative to the recipe), `s3://bucket/prefix`, `hf://org/name@revision`."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format the weights are loaded in. The prompt itself is always trained in float32."""
+
+    @model_validator(mode="after")
+    def _check_uri(self) -> Self:
+        if "://" in self.uri and not self.uri.startswith(("embedded://", "file://", "s3://", "hf://")):
+            raise ValueError(f"uri: scheme {self.uri.split('://')[0]!r} is unknown; use embedded, file, s3 or hf")
+        if self.uri.startswith("hf://") and not re.fullmatch(r"hf://[^/@]+/[^/@]+@[^@]+", self.uri):
+            raise ValueError("uri: a hub model needs its revision: hf://org/name@revision (a commit is best)")
+        return self
+
+
+class SplitSpec(Document):
+    """How rows are divided. A row's part follows from a hash of its content, so adding rows moves none."""
+
+    validation: Fraction = 0.2
+    """Share of the training rows that picks the best checkpoint."""
+    test: Fraction = 0.2
+    """Share that the gates judge; 0 when `test_uri` gives those rows."""
+    seed: int = 0
+    """Another seed, another division."""
+
+
+class DatasetSpec(Document):
+    """Which rows, and what their columns mean. The input columns are those that the template names."""
+
+    uri: Text
+    """`embedded://tickets`, a path (relative to the recipe), `file://`, or `s3://bucket/key`; JSONL or CSV, by its ending."""
+    test_uri: str = ""
+    """Rows for the gates in a file of their own; then `split.test` must be 0."""
+    target_column: Text
+    """The column with the right answer: a label, or the text to generate."""
+    id_column: str = ""
+    """The column that names a row in reports; empty: the row's source line."""
+    subgroup_columns: tuple[str, ...] = ()
+    """Columns whose values name subgroups of rows, kept with each row for gates on slices."""
+    split: SplitSpec = SplitSpec()
+    """How rows are divided into training, validation and test."""
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.test_uri and self.split.test:
+            raise ValueError("split.test must be 0 when test_uri gives the test rows")
+        if not self.test_uri and not self.split.test:
+            raise ValueError("split.test must be above 0, or test_uri must give the test rows: gates need rows of their own")
+        if not self.split.validation:
+            raise ValueError("split.validation must be above 0: the best checkpoint is picked on it")
+        if self.split.validation + self.split.test >= 0.9:
+            raise ValueError("split.validation + split.test must stay below 0.9, so that rows are left to train on")
+        return self
+
+
+class TaskSpec(Document):
+    """What the prompt has to do."""
+
+    type: TaskType
+    """`classification`: pick one of the labels. `generation`: write a text."""
+    template: Text
+    """The input text around a row's columns, each in braces: `"Message: {text}\\nAnswer:"`; `{{` is a brace."""
+    verbalisers: dict[str, Text] = {}
+    """Label -> the answer text the model gives for it. Default: a space, then the label with `_` as spaces."""
+    max_new_tokens: int = Field(default=64, ge=1, le=4096)
+    """Longest generated answer, in tokens (generation only)."""
+
+    @model_validator(mode="after")
+    def _check_template(self) -> Self:
+        if not _fields("template", self.template):
+            raise ValueError('template: names no column; put one in braces, as in "Message: {text}\\nAnswer:"')
+        if self.verbalisers and self.type == "generation":
+            raise ValueError("verbalisers: only a classification has labels")
+        return self
+
+
+class FrequentTokensInit(Document):
+    """Start from vocabulary rows drawn among the most frequent tokens of the training rows (Lester 2021)."""
+
+    method: Literal["frequent_tokens"] = "frequent_tokens"
+    num_candidates: int = Field(default=500, ge=1)
+    """How many of the most frequent tokens to draw from."""
+
+
+class ClassLabelsInit(Document):
+    """Start from the vocabulary rows of the label words (Lester 2021)."""
+
+    method: Literal["class_labels"]
+
+
+class TextInit(Document):
+    """Start from the vocabulary rows of a text, repeated or cut to length."""
+
+    method: Literal["text"]
+    text: Text
+    """For example a hand-written instruction."""
+
+
+class PromptInit(Document):
+    """Start from another prompt of the same base model and kind (SPoT, Vu 2022)."""
+
+    method: Literal["prompt"]
+    uri: Text
+    """Directory of a prompt file."""
+
+
+class RandomInit(Document):
+    """Start from Gaussian noise scaled to the embedding table's RMS."""
+
+    method: Literal["random"]
+
+
+InitSpec = Annotated[
+    FrequentTokensInit | ClassLabelsInit | TextInit | PromptInit | RandomInit, Field(discriminator="method")
+]
+
+
+class PromptSpec(Document):
+    """The shape of the prompt and where it starts."""
+
+    kind: PromptKind = "shallow"
+    """`shallow`: vectors in front of the input embeddings, kilobytes. `deep`: keys and values for every layer, stronger."""
+    num_tokens: int = Field(default=20, ge=1, le=1024)
+    """Prompt tokens `P`; each takes one place of the context."""
+    init: InitSpec = FrequentTokensInit()
+    """Where training starts."""
+
+
+class Candidate(Document):
+    """A variation of the recipe that competes with the others on validation; what it leaves out is as the recipe says."""
+
+    seed: int | None = None
+    """Seed of initialisation and row order."""
+    num_tokens: int | None = Field(default=None, ge=1, le=1024)
+    """Prompt tokens `P`."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Relative to the embedding RMS."""
+    init: InitSpec | None = None
+    """Where training starts."""
+
+
+class TrainingSpec(Document):
+    """How the prompt is tuned."""
+
+    steps: int = Field(default=300, ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(default=32, ge=1)
+    """Rows a step, over all workers."""
+    learning_rate: float = Field(default=1.0, gt=0)
+    """Peak learning rate of Adam, relative to the RMS of the base model's embedding table."""
+    warmup_steps: int = Field(default=20, ge=0)
+    """Steps over which the learning rate rises from 0."""
+    schedule: Literal["constant", "cosine"] = "cosine"
+    """After the warm-up: stay, or fall to zero along a cosine."""
+    loss: Loss | None = None
+    """`answers`: likelihood among the labels, under their trie. `likelihood`: of the text. Default: follows the task."""
+    validate_every_steps: int = Field(default=50, ge=1)
+    """How often validation rows are scored; the best checkpoint wins."""
+    num_workers: int = Field(default=1, ge=1, le=1024)
+    """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged."""
+    seed: int = 0
+    """Seed of initialisation and row order."""
+    candidates: tuple[Candidate, ...] = Field(default=(), max_length=64)
+    """Variations to try over the same frozen base; the best on validation wins. Empty: just the recipe itself."""
+
+    @model_validator(mode="after")
+    def _check_warmup(self) -> Self:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
+        return self
+
+
+class EvaluationSpec(Document):
+    """What the prompt is compared with."""
+
+    instruction: str = ""
+    """Template of a hand-written instruction for the bare base, the prompt engineering that a soft prompt replaces."""
+    batch_size: int = Field(default=64, ge=1)
+    """Rows scored at once."""
+    bootstrap_samples: int = Field(default=2000, ge=200, le=100_000)
+    """Resamples behind each bootstrap interval."""
+
+
+class GateSpec(Document):
+    """One rule that a measurement on the test rows must keep: an absolute floor, or a lead over a baseline."""
+
+    metric: Metric
+    """`accuracy` or `macro_f1` (classification), `exact_match` or `rouge_l` (generation)."""
+    at_least: float | None = Field(default=None, ge=0.0, le=1.0)
+    """The confidence interval must lie wholly at or above this."""
+    better_than: Baseline | None = None
+    """The interval of the paired difference to this baseline must lie wholly above `by`."""
+    by: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Margin of `better_than`."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Level of the two-sided interval."""
+    severity: Literal["block", "warn"] = "block"
+    """`block`: the verdict depends on it. `warn`: it is only reported."""
+
+    @model_validator(mode="after")
+    def _check_rule(self) -> Self:
+        if (self.at_least is None) == (self.better_than is None):
+            raise ValueError("a gate has exactly one of at_least and better_than")
+        if self.by and self.better_than is None:
+            raise ValueError("by: belongs to better_than")
+        return self
+
+    @property
+    def name(self) -> str:
+        """A readable name, such as `accuracy_at_least_0.8`."""
+        if self.better_than:
+            return f"{self.metric}_better_than_{self.better_than}" + (f"_by_{self.by:g}" if self.by else "")
+        return f"{self.metric}_at_least_{self.at_least:g}"
+
+
+class Recipe(Document):
+    """What a user asks for: a soft prompt for one task on one frozen base model, the gates it must pass, and its channel."""
+
+    schema_version: Literal[1]
+    """Version of this schema; always 1 today."""
+    name: Name
+    """The prompt's name: lower-case letters, digits and hyphens, at most 40."""
+    channel: Name
+    """The channel it is meant for; that channel's policy decides what may be published there."""
+    base_model: BaseModelSpec
+    """Which frozen language model."""
+    dataset: DatasetSpec
+    """Which rows."""
+    task: TaskSpec
+    """What the prompt has to do."""
+    prompt: PromptSpec = PromptSpec()
+    """The shape of the prompt."""
+    training: TrainingSpec = TrainingSpec()
+    """How it is tuned."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """What it is compared with."""
+    gates: tuple[GateSpec, ...]
+    """What it must prove on rows that training never saw; at least one gate that blocks."""
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        for problem in _impossible(self):
+            raise ValueError(problem)
+        return self
+
+    @property
+    def loss(self) -> Loss:
+        """The training loss: as given, else `answers` for a closed set of answers and `likelihood` for an open one."""
+        return self.training.loss or ("answers" if self.task.type == "classification" else "likelihood")
+
+    @property
+    def input_columns(self) -> tuple[str, ...]:
+        """The dataset columns that the template names."""
+        return template_fields(self.task.template)
+
+
+def _fields(key: str, template: str) -> tuple[str, ...]:
+    try:
+        return template_fields(template)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _impossible(recipe: Recipe) -> list[str]:
+    """Combinations that no run could satisfy, each as one sentence that begins with the key's path."""
+    problems = []
+    if recipe.loss == "answers" and recipe.task.type == "generation":
+        problems.append("training.loss: 'answers' needs a closed set of answers, a generation has none; use 'likelihood'")
+    if recipe.task.type == "generation" and recipe.prompt.init.method == "class_labels":
+        problems.append("prompt.init: class_labels needs labels, a generation has none")
+    if recipe.dataset.target_column in recipe.input_columns:
+        problems.append(f"task.template: contains the answer itself, column {recipe.dataset.target_column!r}")
+    if not any(gate.severity == "block" for gate in recipe.gates):
+        problems.append("gates: none of them blocks; at least one must")
+    for number, gate in enumerate(recipe.gates):
+        known = METRICS_OF_TASK[recipe.task.type]
+        if gate.metric not in known:
+            problems.append(f"gates.{number}.metric: {gate.metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}")
+        if gate.better_than == "instruction" and not recipe.evaluation.instruction:
+            problems.append(f"gates.{number}.better_than: evaluation.instruction is empty; write the instruction to compare with")
+    if recipe.evaluation.instruction:
+        missing = set(_fields("evaluation.instruction", recipe.evaluation.instruction)) ^ set(recipe.input_columns)
+        if missing:
+            problems.append(f"evaluation.instruction: must name the same columns as task.template, differs in {sorted(missing)}")
+    names = [gate.name for gate in recipe.gates]
+    if len(set(names)) < len(names):
+        problems.append("gates: two gates say the same")
+    return problems

@@ -1,0 +1,41 @@
+"""What `mlflow.pyfunc.load_model` runs for a registered prompt: load its base, answer rows.
+
+MLflow stores this file's text, not a pickle of an object. It answers a data frame with the template's columns. Where the base
+lies is not part of a prompt; say so with `params={"base": URI}`, else the embedded base is tried, and its fingerprint decides.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel, PythonModelContext
+
+
+class RegisteredPrompt(PythonModel):  # type: ignore[misc]  # mlflow's class is untyped
+    """Answers rows with a registered prompt."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Verify the prompt file; the base is loaded with the first rows."""
+        from softprompt.artifact import PromptFile
+
+        self.prompt = PromptFile.read(Path(context.artifacts["prompt"]))
+
+    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+        """The answer for each row of a data frame with the template's columns."""
+        import torch
+
+        from softprompt.base_model import load_base_model
+        from softprompt.engine.prompts import SoftPrompt
+        from softprompt.engine.task import EncodedTask
+        from softprompt.engine.predictor import Predictor
+        from softprompt.fetch import fetch_base
+
+        uri = (params or {}).get("base", "embedded://base")
+        base = load_base_model(fetch_base(uri), expected_fingerprint=self.prompt.manifest.base_fingerprint)
+        task = EncodedTask.of_manifest(base.text, self.prompt.manifest)
+        soft = SoftPrompt(torch.from_numpy(self.prompt.values))
+        rows = [{str(column): str(value) for column, value in row.items()} for row in model_input.to_dict(orient="records")]
+        return [prediction.output for prediction in Predictor(base, task, soft).predict(rows)]
+
+
+set_model(RegisteredPrompt())

@@ -1,0 +1,160 @@
+"""A channel's generations in the store, and which of them may be believed; publishers and readers share this.
+
+A generation verifies if a key that the trust root allows for this channel signed it, it is about this channel (name
+and id), its number is the one in its key, and the generation that it names as its predecessor is the one in the store.
+Whether a verified generation may be *activated* (expiry, base, blobs) is the reader's question.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from softprompt.documents import sha256_hex
+from softprompt.errors import VerificationFailed
+from softprompt.release import envelope
+from softprompt.release.layout import MAX_ENVELOPE_BYTES, channel_prefix, generation_key, generation_number
+from softprompt.release.statement import Generation, from_statement, parse_time
+from softprompt.release.store import ObjectStore
+from softprompt.release.trust import TrustRoot
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A verified generation and the envelope that it came in."""
+
+    generation: Generation
+    data: bytes
+    """The envelope, as it lies in the store."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the envelope, which the next generation names as `previous`."""
+        return sha256_hex(self.data)
+
+
+@dataclass(frozen=True)
+class Head:
+    """The newest generation that verifies, and the numbers above it that are taken by objects that do not."""
+
+    signed: Signed
+    taken: frozenset[int]
+
+
+class ChannelLog:
+    """The generations of one channel.
+
+    Args:
+        store: Where they lie.
+        channel: Name.
+        trust: Whom to believe.
+
+    Raises:
+        InvalidRequest: The trust root does not know the channel.
+    """
+
+    def __init__(self, store: ObjectStore, channel: str, trust: TrustRoot) -> None:
+        trust.channel(channel)
+        self.store, self.channel, self.trust = store, channel, trust
+
+    def numbers(self, *, after: int = 0) -> list[int]:
+        """Numbers above `after` that are taken, by whatever object, ascending. StoreUnavailable: no right to list."""
+        start = generation_key(self.channel, after) if after else ""
+        keys = self.store.list(channel_prefix(self.channel), start_after=start)
+        found = (generation_number(self.channel, key) for key in keys)
+        return sorted(number for number in found if number is not None and number > after)
+
+    def read(self, number: int, *, known: Mapping[int, str] | None = None) -> Signed:
+        """One generation, verified.
+
+        Args:
+            number: Which one.
+            known: Envelope digests that are remembered by number; they outrank what the store says now.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+            VerificationFailed: It does not verify, or is not there.
+        """
+        data, source = self._envelope(number), self._source(number)
+        generation = verify_generation(data, number=number, channel=self.channel, trust=self.trust, source=source)
+        self._check_link(generation, known or {})
+        return Signed(generation, data)
+
+    def head(self) -> Head | None:
+        """The newest generation that verifies; None if none does. StoreUnavailable: the store does not answer."""
+        taken: list[int] = []
+        for number in reversed(self.numbers()):
+            try:
+                return Head(self.read(number), frozenset(taken))
+            except VerificationFailed:
+                taken.append(number)
+        return None
+
+    def served_since(self, seconds: float) -> frozenset[str]:
+        """Digests of all prompts that verified generations created after a time (seconds since 1970) have named.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        digests: set[str] = set()
+        for number in reversed(self.numbers()):
+            try:
+                generation = self.read(number).generation
+            except VerificationFailed:
+                continue
+            if parse_time(generation.created) < seconds:
+                break
+            digests |= generation.state.digests
+        return frozenset(digests)
+
+    def _check_link(self, generation: Generation, known: Mapping[int, str]) -> None:
+        before = generation.predecessor
+        if before == 0:
+            return
+        digest = known.get(before) or sha256_hex(self._envelope(before))
+        if digest != generation.previous:
+            raise VerificationFailed(
+                "A generation follows another one than the one before it.",
+                where=self._source(generation.generation),
+                expected=f"previous {digest} (generation {before})",
+                actual=f"previous {generation.previous}",
+            )
+
+    def _envelope(self, number: int) -> bytes:
+        data = self.store.get(generation_key(self.channel, number), max_bytes=MAX_ENVELOPE_BYTES)
+        if data is None:
+            raise VerificationFailed("A generation is not in the store.", where=self._source(number))
+        return data
+
+    def _source(self, number: int) -> str:
+        return f"{self.store.uri}, key {generation_key(self.channel, number)}"
+
+
+def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoot, source: str) -> Generation:
+    """The generation in an envelope, if it may be believed apart from its predecessor.
+
+    Args:
+        data: The envelope.
+        number: Which generation it has to be.
+        channel: Of which channel.
+        trust: Whom to believe.
+        source: Where it comes from, for messages.
+
+    Raises:
+        VerificationFailed: Signature, statement, channel, number, or older than the trust root allows.
+    """
+    payload = envelope.verify(data, trust.keys_for(channel), source=source)
+    generation = from_statement(payload, source=source)
+    trusted = trust.channel(channel)
+    expected = f"channel {channel} ({trusted.id}), generation {number}"
+    actual = f"channel {generation.channel} ({generation.channel_id}), generation {generation.generation}"
+    if expected != actual:
+        raise VerificationFailed(
+            "A signed generation lies in another's place.", where=source, expected=expected, actual=actual
+        )
+    if number < trusted.minimum_generation:
+        raise VerificationFailed(
+            "A generation is older than the trust root allows.",
+            where=source,
+            expected=f">= {trusted.minimum_generation}",
+            actual=str(number),
+        )
+    return generation

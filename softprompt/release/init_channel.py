@@ -1,0 +1,140 @@
+"""`release init`: keys, trust root and the first, empty generation of a channel.
+
+May be killed at any moment and run again: each step looks whether it is done, and none undoes another. In production
+the folder of keys is an offline machine's, the root key stays there, and the publishing key goes to a KMS or a Secret.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+from securesystemslib.signer import CryptoSigner
+
+from softprompt.documents import Document
+from softprompt.errors import InvalidRequest
+from softprompt.recipe import Name
+from softprompt.release.channel import ChannelLog
+from softprompt.release.durable import file_lock, write_durably
+from softprompt.release.publisher import Publisher
+from softprompt.release.statement import ChannelState
+from softprompt.release.store import ObjectStore
+from softprompt.release.trust import (
+    ChannelTrust,
+    PublicKey,
+    PublishingKey,
+    TrustRoot,
+    load_signer,
+    load_trust_root,
+    sign_trust_root,
+)
+
+ROOT_KEY_FILE = "root.pem"
+
+
+class InitOutcome(Document):
+    """What a channel has after `init_channel`."""
+
+    channel: Name
+    channel_id: str
+    generation: int
+    """The newest generation; 1 and empty if the channel is new."""
+    created: bool
+    """Whether this call made the first generation."""
+    trust_root_version: int
+
+
+def publishing_key_file(keys_dir: Path, channel: str) -> Path:
+    """Where the private key lies that signs a channel."""
+    return keys_dir / f"publish-{channel}.pem"
+
+
+def init_channel(
+    channel: str, *, store: ObjectStore, keys_dir: Path, trust_root: Path, clock: Callable[[], float] = time.time
+) -> InitOutcome:
+    """Make what a channel needs before anything can be published to it; what is there already stays.
+
+    Args:
+        channel: Name.
+        store: Where its generations will lie; must honour conditional writes.
+        keys_dir: Folder of `root.pem` and `publish-<channel>.pem`, each readable by its owner only.
+        trust_root: File to make, or to add the channel to (which takes the root key, and counts its version up).
+        clock: Seconds since 1970.
+
+    Raises:
+        InvalidRequest: Not a channel's name, keys that do not fit the trust root, or a channel of another trust root.
+        StoreUnavailable, PublishUnknown: The first generation could not be made; run it again.
+    """
+    try:
+        TypeAdapter(Name).validate_python(channel)
+    except ValidationError:
+        raise InvalidRequest("This is not a channel's name.", where=channel, expected="[a-z0-9-], at most 40") from None
+    with file_lock(keys_dir / "init.lock"):
+        root_signer = _key(keys_dir / ROOT_KEY_FILE, trust_root)
+        signer = _key(publishing_key_file(keys_dir, channel), trust_root, channel)
+        root = _trust_root(trust_root, channel, root_signer, signer)
+        log = ChannelLog(store, channel, root)
+        created = _begin(log, Publisher(log=log, signer=signer, state_dir=keys_dir, clock=clock))
+    head = log.head()
+    assert head is not None, "it was there or has just been made"
+    return InitOutcome(
+        channel=channel,
+        channel_id=root.channel(channel).id,
+        generation=head.signed.generation.generation,
+        created=created,
+        trust_root_version=root.version,
+    )
+
+
+def _key(path: Path, trust_root: Path, channel: str = "") -> CryptoSigner:
+    """The signer of a key file, which is made if it is missing and nobody relies on it yet."""
+    if not path.exists():
+        _refuse_lost_key(path, trust_root, channel)
+        write_durably(path, CryptoSigner.generate_ed25519().private_bytes, mode=0o600)
+    return load_signer(path)
+
+
+def _refuse_lost_key(path: Path, trust_root: Path, channel: str) -> None:
+    if trust_root.exists() and (not channel or channel in load_trust_root(trust_root).channels):
+        raise InvalidRequest(
+            "A private key that the trust root relies on is missing.",
+            where=str(path),
+            hint=f"Bring it back from its backup. A new one would not be believed by whoever has {trust_root}.",
+        )
+
+
+def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: CryptoSigner) -> TrustRoot:
+    """The trust root, with the channel and its key in it."""
+    root_key = PublicKey.of(root_signer.public_key)
+    root_id = root_signer.public_key.keyid
+    old = load_trust_root(path) if path.exists() else TrustRoot(version=1, root_key_id=root_id, root_key=root_key)
+    if channel in old.channels:
+        return old
+    if old.root_key != root_key:
+        raise InvalidRequest(
+            "The root key is not the trust root's.", where=str(path), expected=old.root_key_id, actual=root_id
+        )
+    key = PublishingKey(**PublicKey.of(signer.public_key).model_dump(), channels=(channel,))
+    new = TrustRoot(
+        version=old.version + path.exists(),
+        root_key_id=root_id,
+        root_key=root_key,
+        channels=old.channels | {channel: ChannelTrust(id=uuid.uuid4().hex)},
+        publishing_keys=old.publishing_keys | {signer.public_key.keyid: key},
+    )
+    write_durably(path, sign_trust_root(new, root_signer))
+    return new
+
+
+def _begin(log: ChannelLog, publisher: Publisher) -> bool:
+    if log.head() is not None:
+        return False
+    if log.numbers():
+        raise InvalidRequest(
+            "The store has generations of this channel, and none of them verifies with this trust root.",
+            where=f"{log.store.uri}, channel {log.channel}",
+            hint="Use the trust root that the channel was made with, or another store or channel.",
+        )
+    publisher.begin(ChannelState())
+    return True

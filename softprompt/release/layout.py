@@ -1,0 +1,56 @@
+"""Where things lie in the store, and how long they live.
+
+    blobs/sha256/<hex>                                prompt file parts, manifests, evidence
+    channels/<channel>/<generation, 12 digits>.json   signed generation; creating it is the commit
+    proposals/<channel>/<name>/<hex>.yaml             what a pipeline asks Git to take over
+    probe/conditional-write                           one constant object, see `store.probe_conditional_writes`
+
+Only keys of exactly these forms are believed: a server that was killed may list half-written files under other names.
+"""
+
+import re
+
+from softprompt.documents import sha256_hex
+
+LIFE_SECONDS = 7 * 24 * 3600
+"""How long a generation is fresh after it was signed."""
+RENEW_SECONDS = LIFE_SECONDS // 3
+"""An unchanged state older than this is signed again when anything is published."""
+CLOCK_SKEW_SECONDS = 5 * 60
+"""How far the clocks of publishers and nodes may lie apart."""
+GC_GRACE_SECONDS = 7 * 24 * 3600
+"""How long a blob that no generation names is kept."""
+RETENTION_SECONDS = 90 * 24 * 3600
+"""How long what a channel served may come back without review and age limit: the window for rolling back."""
+MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
+"""Largest envelope that is read: a statement in base64 and its signatures."""
+LAST_NUMBER = 10**12 - 1
+
+_GENERATION = re.compile(r"channels/([a-z0-9-]+)/([0-9]{12})\.json")
+
+
+def blob_key(digest: str) -> str:
+    """Key of the blob with this sha256."""
+    return f"blobs/sha256/{digest}"
+
+
+def channel_prefix(channel: str) -> str:
+    """What the keys of all generations of a channel begin with."""
+    return f"channels/{channel}/"
+
+
+def generation_key(channel: str, number: int) -> str:
+    """Key of one generation; alphabetical order is numerical order."""
+    return f"channels/{channel}/{number:012d}.json"
+
+
+def generation_number(channel: str, key: str) -> int | None:
+    """The number in a generation's key; None for every other key."""
+    match = _GENERATION.fullmatch(key)
+    number = int(match[2]) if match and match[1] == channel else 0
+    return number or None
+
+
+def proposal_key(channel: str, name: str, text: bytes) -> str:
+    """Key of a proposed `<name>.yaml`; the same text has the same key."""
+    return f"proposals/{channel}/{name}/{sha256_hex(text)}.yaml"

@@ -1,0 +1,226 @@
+"""The pipeline's last step: publish an evaluated prompt under its name, or propose it, as the channel's policy says."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from softprompt.artifact import PromptFile
+from softprompt.documents import Document, sha256_hex
+from softprompt.errors import InvalidRequest
+from softprompt.recipe import Name
+from softprompt.release.blobs import prompt_blobs, put_blobs
+from softprompt.release.channel import ChannelLog
+from softprompt.release.layout import RETENTION_SECONDS, proposal_key
+from softprompt.release.plan import Change, Plan, PromptFacts, plan_changes
+from softprompt.release.policy import ChannelPolicy, Desired, DesiredShare, desired_yaml, read_policy
+from softprompt.release.publisher import Publisher
+from softprompt.release.statement import Approval, ChannelState, Generation, Numerics, Served, Share, Verdict
+from softprompt.release.store import ObjectStore
+from softprompt.release.trust import load_signer, load_trust_root
+
+
+class PublishOutcome(Document):
+    """What became of a publish."""
+
+    outcome: Literal["published", "unchanged", "proposed", "refused"]
+    """`proposed`: Git is the channel's authority; blobs and evidence are in the store, nothing was signed."""
+    channel: Name
+    generation: int
+    """The generation that serves the prompt; 0 if none does."""
+    prompt_digest: str
+    """The prompt; empty where the whole channel was published."""
+    reasons: tuple[str, ...] = ()
+    """Why it was refused, or what else is worth knowing."""
+    differences: tuple[str, ...] = ()
+    """What changed or would change, for people."""
+    proposal: str = ""
+    """If proposed: the text for `environments/<channel>/<name>.yaml`."""
+    proposal_key: str = ""
+    """If proposed: where the same text lies in the store."""
+
+
+def publish_prompt(
+    *,
+    prompt: PromptFile,
+    name: str,
+    channel: str,
+    verdict: Verdict,
+    evidence: Mapping[str, bytes],
+    model_version: str,
+    numerics: Numerics,
+    store: ObjectStore,
+    policy_dir: Path,
+    trust_root: Path,
+    signing_key: Path | None,
+    state_dir: Path,
+    evaluated: str = "",
+    review_status: str = "",
+    clock: Callable[[], float] = time.time,
+) -> PublishOutcome:
+    """Make a name mean this prompt on the prompt's base model; what it means on other base models stays.
+
+    Args:
+        prompt: The verified prompt file.
+        name: What clients will ask for.
+        channel: Where; its policy decides what happens.
+        verdict: Of the evaluation gates.
+        evidence: File name -> bytes, canonical where it is JSON: the same bytes again change nothing.
+        model_version: Version in MLflow; may be empty.
+        numerics: What the evidence was measured with.
+        store: Where the channel lies.
+        policy_dir: Holds `<channel>/_policy.yaml`.
+        trust_root: The trust root's file.
+        signing_key: PEM file; needed where the policy's authority is `pipeline`, never used where it is `git`.
+        state_dir: For journals; the same one next time, so that a publish that was killed is recognised.
+        evaluated: When the evidence was measured, RFC 3339 in UTC; needed where the policy limits its age.
+        review_status: The version's tag `review.status`; needed where the policy requires a review.
+        clock: Seconds since 1970.
+
+    Returns:
+        What became of it; a refusal by the policy is an outcome, not an error.
+
+    Raises:
+        InvalidRequest: No policy, no trust root, no key, a channel that was never begun, an impossible name.
+        StoreUnavailable: The store failed, and nothing was published.
+        PublishUnknown: Nobody can say whether it was published; run it again.
+    """
+    policy = read_policy(policy_dir, _name(channel, "channel"))
+    approval = _approval(prompt.digest, verdict, numerics, model_version, evaluated, evidence)
+    fact = PromptFacts(prompt.digest, prompt.manifest.kind, prompt.manifest.base_fingerprint, approval, review_status)
+    log = ChannelLog(store, channel, load_trust_root(trust_root))
+    blobs = prompt_blobs(prompt) | {sha256_hex(data): data for data in (*evidence.values(), approval.to_bytes())}
+    decide = _decision(_name(name, "name"), fact, policy, log, clock)
+    if policy.authority == "git":
+        return _propose(name, prompt.digest, log, decide, blobs)
+    publisher = Publisher(
+        log=log, signer=load_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock
+    )
+    done = publisher.publish(decide, blobs=blobs)
+    return PublishOutcome(
+        outcome=done.outcome,
+        channel=channel,
+        generation=0 if done.outcome == "refused" else done.generation,
+        prompt_digest=prompt.digest,
+        reasons=done.reasons,
+        differences=done.differences,
+    )
+
+
+def lately_served(log: ChannelLog, state: ChannelState, policy: ChannelPolicy, now: float) -> frozenset[str]:
+    """Prompts that may come back without review and age limit; only policies with such limits need the history."""
+    if not (policy.review_required or policy.max_age_days):
+        return frozenset()
+    return state.digests | log.served_since(now - RETENTION_SECONDS)
+
+
+def _decision(
+    name: str, fact: PromptFacts, policy: ChannelPolicy, log: ChannelLog, clock: Callable[[], float]
+) -> Callable[[Generation], Plan]:
+    def decide(head: Generation) -> Plan:
+        change = Change(name, _with_prompt(head.state.prompts.get(name), fact))
+        lately = lately_served(log, head.state, policy, clock())
+        return plan_changes(head.state, [change], {fact.digest: fact}, policy, now=clock(), served_lately=lately)
+
+    return decide
+
+
+def _with_prompt(served: Served | None, fact: PromptFacts) -> Served:
+    """A name's meaning with this prompt as the only one on its base model."""
+    bases: dict[str, tuple[Share, ...]] = {fact.base_fingerprint: (Share(prompt=fact.digest),)}
+    if served is None:
+        return Served(bases=bases)
+    return Served(bases=served.bases | bases, shadow=served.shadow, pinned=served.pinned, pinnable=served.pinnable)
+
+
+def _propose(
+    name: str, digest: str, log: ChannelLog, decide: Callable[[Generation], Plan], blobs: Mapping[str, bytes]
+) -> PublishOutcome:
+    head = log.head()
+    if head is None:
+        raise InvalidRequest(
+            "The channel has no generation that verifies in this store.",
+            where=f"{log.store.uri}, channel {log.channel}",
+            hint="Run `softprompt release init` for it, or check store and trust root.",
+        )
+    generation = head.signed.generation
+    plan = decide(generation)
+    if plan.outcome == "refused":
+        return PublishOutcome(outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons)
+    if plan.outcome == "unchanged":
+        return PublishOutcome(outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest)
+    put_blobs(log.store, blobs)
+    text = desired_yaml(_desired(plan.state, name))
+    key = proposal_key(log.channel, name, text.encode())
+    log.store.put(key, text.encode())
+    return PublishOutcome(
+        outcome="proposed",
+        channel=log.channel,
+        generation=0,
+        prompt_digest=digest,
+        reasons=(
+            f"Git is the authority of this channel: put the proposal into environments/{log.channel}/{name}.yaml.",
+        ),
+        differences=plan.differences,
+        proposal=text,
+        proposal_key=key,
+    )
+
+
+def _desired(state: ChannelState, name: str) -> Desired:
+    served = state.prompts[name]
+
+    def share(digest: str, weight: int = 1) -> DesiredShare:
+        approval = state.approvals[digest]
+        return DesiredShare(
+            prompt=digest, approval=approval.digest, weight=weight, model_version=approval.model_version
+        )
+
+    return Desired(
+        schema_version=1,
+        bases={base: tuple(share(one.prompt, one.weight) for one in shares) for base, shares in served.bases.items()},
+        shadow=tuple(share(digest) for digest in served.shadow),
+        pinned=served.pinned,
+        pinnable=tuple(share(digest) for digest in served.pinnable),
+    )
+
+
+def _approval(
+    digest: str, verdict: Verdict, numerics: Numerics, model_version: str, evaluated: str, evidence: Mapping[str, bytes]
+) -> Approval:
+    digests: dict[str, Any] = {file: sha256_hex(data) for file, data in evidence.items()}
+    try:
+        return Approval(
+            prompt=digest,
+            verdict=verdict,
+            numerics=numerics,
+            model_version=model_version,
+            evaluated=evaluated,
+            evidence=digests,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(
+            "The prompt's evidence cannot be stored.", where=".".join(str(part) for part in first["loc"] if part != "[key]"), actual=first["msg"]
+        ) from None
+
+
+def _name(text: str, what: str) -> str:
+    try:
+        return TypeAdapter(Name).validate_python(text)
+    except ValidationError:
+        raise InvalidRequest(
+            f"This is not a {what}.", where=repr(text), expected="lower-case letters, digits and hyphens, at most 40"
+        ) from None
+
+
+def _required(signing_key: Path | None, channel: str) -> Path:
+    if signing_key is None:
+        raise InvalidRequest(
+            "The policy lets the pipeline sign, and there is no signing key.",
+            where=f"channel {channel}",
+            hint="Give the key's file.",
+        )
+    return signing_key

@@ -1,0 +1,300 @@
+"""Publish a channel's next generation: blobs, then the journal, then the one conditional create that is the commit.
+
+Publishers race on the key of the next number and one wins; a loser plans again from what the winner made. A reply that
+was lost is resolved by reading the key. What cannot be resolved is reported as unknown, never as failed, and stays in
+the journal for the next run, which recognises its own. So running a publish again, after whatever happened to it,
+never makes a second one.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from securesystemslib.signer import Signer
+
+from softprompt.documents import Document
+from softprompt.errors import InvalidRequest, PublishUnknown, StoreUnavailable, VerificationFailed
+from softprompt.recipe import Name
+from softprompt.release import envelope
+from softprompt.release.blobs import put_blobs
+from softprompt.release.channel import ChannelLog, Head, verify_generation
+from softprompt.release.durable import file_lock, read_if_there, write_durably
+from softprompt.release.layout import (
+    CLOCK_SKEW_SECONDS,
+    LAST_NUMBER,
+    LIFE_SECONDS,
+    MAX_ENVELOPE_BYTES,
+    RENEW_SECONDS,
+    generation_key,
+)
+from softprompt.release.plan import Plan
+from softprompt.release.statement import MAX_SKIPPED, ChannelState, Generation, format_time, parse_time, to_statement
+from softprompt.release.store import probe_conditional_writes
+from softprompt.release.trust import PublicKey
+
+_RACES = 20
+_SENDS = 5
+_PAUSE_SECONDS = 0.2
+
+Decision = Callable[[Generation], Plan]
+"""What to state next, given the newest generation; asked again whenever another publisher was faster."""
+
+
+class Published(Document):
+    """What became of a publish."""
+
+    outcome: Literal["published", "unchanged", "refused"]
+    generation: int
+    """The generation that states it now; if refused, the newest."""
+    reasons: tuple[str, ...] = ()
+    """Why it was refused, or what else is worth knowing."""
+    differences: tuple[str, ...] = ()
+    """What changed, for people."""
+
+
+class _Journal(Document):
+    """The envelope that a publisher is about to create or has just created."""
+
+    max_bytes = 2 * MAX_ENVELOPE_BYTES
+
+    channel: Name
+    generation: int
+    envelope: str
+
+
+class Publisher:
+    """Publishes to one channel; one at a time on a machine, racing fairly with those on others.
+
+    Args:
+        log: The channel.
+        signer: A key that the trust root allows for it.
+        state_dir: Folder of journals; the same one next time, so that a killed publish is recognised.
+        clock: Seconds since 1970.
+
+    Raises:
+        InvalidRequest: The trust root does not allow this key for this channel.
+    """
+
+    def __init__(
+        self, *, log: ChannelLog, signer: Signer, state_dir: Path, clock: Callable[[], float] = time.time
+    ) -> None:
+        _check_key(log, signer)
+        self._log, self._signer, self._clock = log, signer, clock
+        self._journal = state_dir / f"{log.channel}.journal.json"
+        self._lock = state_dir / f"{log.channel}.lock"
+
+    def publish(self, decide: Decision, *, blobs: Mapping[str, bytes], git_commit: str = "") -> Published:
+        """State what `decide` plans, unless the channel states it already.
+
+        Args:
+            decide: Plans from the newest generation.
+            blobs: What the planned state needs, by sha256; written before the commit.
+            git_commit: What the plan was computed from, where Git is the authority.
+
+        Raises:
+            InvalidRequest: The channel has no generation, or this machine's clock is behind.
+            PublishUnknown: Nobody can say whether it took effect; run it again.
+            StoreUnavailable: It did not take effect.
+        """
+        with file_lock(self._lock):
+            done = self._recover(decide)
+            if done:
+                return done
+            for attempt in range(_RACES):
+                head = self._head()
+                number = head.signed.generation.generation
+                plan = decide(head.signed.generation)
+                if plan.outcome == "refused":
+                    return Published(outcome="refused", generation=number, reasons=plan.reasons)
+                if plan.outcome == "unchanged" and not self._is_old(head):
+                    return Published(outcome="unchanged", generation=number)
+                if attempt == 0:
+                    probe_conditional_writes(self._log.store)
+                    put_blobs(self._log.store, blobs)
+                generation = self._next(head, plan.state, git_commit)
+                if self._commit(generation):
+                    return _published(generation, plan)
+                time.sleep(random.uniform(0, _PAUSE_SECONDS))
+        raise StoreUnavailable(
+            f"Other publishers were faster {_RACES} times.",
+            where=f"{self._log.store.uri}, channel {self._log.channel}",
+            hint="Try again.",
+        )
+
+    def begin(self, state: ChannelState) -> int:
+        """State the first generation of a channel that has none, and return its number; for `init_channel`.
+
+        Raises:
+            PublishUnknown, StoreUnavailable: As `publish` does.
+        """
+        with file_lock(self._lock):
+            probe_conditional_writes(self._log.store)
+            # Whoever is faster has stated the same: nothing.
+            self._commit(self._generation(number=1, previous="", skipped=(), state=state, created=self._clock()))
+        return 1
+
+    def _head(self) -> Head:
+        head = self._log.head()
+        if head is None:
+            raise InvalidRequest(
+                "The channel has no generation that verifies in this store.",
+                where=f"{self._log.store.uri}, channel {self._log.channel}",
+                hint="Run `softprompt release init` for it, or check store and trust root.",
+            )
+        return head
+
+    def _is_old(self, head: Head) -> bool:
+        return self._clock() - parse_time(head.signed.generation.created) > RENEW_SECONDS
+
+    def _next(self, head: Head, state: ChannelState, git_commit: str) -> Generation:
+        """The successor of `head`, at the lowest number that is free: a stray object far above costs no numbers."""
+        before = head.signed.generation
+        created, now = parse_time(before.created), self._clock()
+        if now < created - CLOCK_SKEW_SECONDS:
+            raise InvalidRequest(
+                "This machine's clock is behind that of the last publisher.",
+                where=f"channel {before.channel}, generation {before.generation}",
+                expected=f"not before {before.created}",
+                actual=format_time(now),
+                hint="Set the clock.",
+            )
+        first = before.generation + 1
+        number = next(number for number in range(first, LAST_NUMBER) if number not in head.taken)
+        if number - first > MAX_SKIPPED:
+            raise StoreUnavailable(
+                f"More than {MAX_SKIPPED} objects that do not verify follow the newest generation.",
+                where=f"{self._log.store.uri}, channel {before.channel}, after generation {before.generation}",
+                hint="Somebody writes to this channel who should not. Find out who, and take the objects away.",
+            )
+        return self._generation(
+            number=number,
+            previous=head.signed.digest,
+            skipped=tuple(range(first, number)),
+            state=state,
+            created=max(now, created),
+            git_commit=git_commit,
+        )
+
+    def _generation(
+        self,
+        *,
+        number: int,
+        previous: str,
+        skipped: tuple[int, ...],
+        state: ChannelState,
+        created: float,
+        git_commit: str = "",
+    ) -> Generation:
+        return Generation(
+            channel=self._log.channel,
+            channel_id=self._log.trust.channel(self._log.channel).id,
+            generation=number,
+            state=state,
+            git_commit=git_commit,
+            publish_id=uuid.uuid4().hex,
+            created=format_time(created),
+            expires=format_time(created + LIFE_SECONDS),
+            previous=previous,
+            skipped=skipped,
+        )
+
+    def _commit(self, generation: Generation) -> bool:
+        """Create the generation; whether its key is ours now."""
+        data = envelope.sign(to_statement(generation), self._signer)
+        journal = _Journal(channel=generation.channel, generation=generation.generation, envelope=data.decode())
+        write_durably(self._journal, journal.to_bytes())
+        won = self._create(generation_key(generation.channel, generation.generation), data)
+        self._journal.unlink()
+        return won
+
+    def _create(self, key: str, data: bytes) -> bool:
+        """Send the bytes until the key holds somebody's; whether they are ours."""
+        for attempt in range(1, _SENDS + 1):
+            try:
+                answer = self._log.store.create(key, data)
+            except StoreUnavailable as error:
+                if attempt == 1:
+                    raise  # it certainly did not happen
+                raise self._unknown(key, error.actual) from None
+            if answer == "created":
+                return True
+            # The trap: a refusal may be for our own success. Equal bytes have one publish_id, and nobody else has ours.
+            found = self._read_back(key)
+            if found is not None:
+                return found == data
+            time.sleep(_PAUSE_SECONDS * attempt)
+        raise self._unknown(key, f"no answer and no object, {_SENDS} times")
+
+    def _read_back(self, key: str) -> bytes | None:
+        try:
+            return self._log.store.get(key, max_bytes=MAX_ENVELOPE_BYTES)
+        except VerificationFailed:
+            return b""  # too large to be ours
+        except StoreUnavailable as error:
+            raise self._unknown(key, error.actual) from None
+
+    def _unknown(self, key: str, actual: str) -> PublishUnknown:
+        return PublishUnknown(
+            "The store did not confirm a publish, and could not be asked whether it took effect.",
+            where=f"{self._log.store.uri}, key {key}",
+            actual=actual,
+            hint=f"Run the same publish again with the same state folder ({self._journal.parent}): it finds out.",
+        )
+
+    def _recover(self, decide: Decision) -> Published | None:
+        """Resolve what a killed publish left; the result, if it did what is asked for now."""
+        written = read_if_there(self._journal)
+        if written is None:
+            return None
+        done = self._recognise(written, decide)
+        self._journal.unlink()
+        return done
+
+    def _recognise(self, written: bytes, decide: Decision) -> Published | None:
+        try:
+            journal = _Journal.from_bytes(written, source=str(self._journal))
+            key = generation_key(self._log.channel, journal.generation)
+            data = journal.envelope.encode()
+            if journal.channel != self._log.channel or self._read_back(key) != data:
+                return None
+            generation = verify_generation(
+                data,
+                number=journal.generation,
+                channel=self._log.channel,
+                trust=self._log.trust,
+                source=str(self._journal),
+            )
+        except VerificationFailed:
+            return None  # nothing to recognise; the head says what is so
+        if decide(generation).outcome != "unchanged":
+            return None
+        reason = "An earlier run did this and was stopped before it could say so."
+        return Published(outcome="published", generation=generation.generation, reasons=(reason,))
+
+
+def _check_key(log: ChannelLog, signer: Signer) -> None:
+    key = signer.public_key
+    allowed = {trusted.keyid: PublicKey.of(trusted) for trusted in log.trust.keys_for(log.channel)}
+    if allowed.get(key.keyid) != PublicKey.of(key):
+        raise InvalidRequest(
+            f"The trust root does not allow this key to sign the channel {log.channel}.",
+            expected=" or ".join(sorted(allowed)) or "no key at all",
+            actual=key.keyid,
+            hint="Use the channel's publishing key, or a trust root that allows this one.",
+        )
+
+
+def _published(generation: Generation, plan: Plan) -> Published:
+    signed_again = ("Nothing changed; the same state was signed again because the last signature was getting old.",)
+    skipped = (
+        (f"The numbers {generation.skipped} are taken by objects that do not verify.",) if generation.skipped else ()
+    )
+    return Published(
+        outcome="published",
+        generation=generation.generation,
+        reasons=(signed_again if plan.outcome == "unchanged" else ()) + skipped,
+        differences=plan.differences,
+    )

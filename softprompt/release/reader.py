@@ -1,0 +1,236 @@
+"""Follow a channel: find and check the newest generation, hand out what it serves, and never lose the last good one.
+
+What a node needs to go on lies in its state folder: the envelope it activated last (whose number is the high-water
+mark: it never activates an older one) and the verified blobs. So it starts without the store, and says that what it
+serves is stale. A bad update raises an alarm and changes nothing.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softprompt.artifact import PromptFile
+from softprompt.documents import Document
+from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
+from softprompt.recipe import Name
+from softprompt.release.blobs import Blobs
+from softprompt.release.channel import ChannelLog, Signed, verify_generation
+from softprompt.release.durable import read_if_there, write_durably
+from softprompt.release.layout import CLOCK_SKEW_SECONDS, MAX_ENVELOPE_BYTES
+from softprompt.release.statement import Generation, Served, format_time, parse_time
+from softprompt.release.store import ObjectStore
+from softprompt.release.trust import TrustRoot
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a node serves from now on, until the next snapshot."""
+
+    statement: Generation
+    stale: bool
+    """Whether there may be a newer one: the store did not answer, the newest was refused, or this one has expired."""
+    alarms: tuple[str, ...]
+    """What somebody should look at."""
+    _blobs: Blobs
+
+    @property
+    def generation(self) -> int:
+        """Its number."""
+        return self.statement.generation
+
+    @property
+    def prompts(self) -> dict[str, Served]:
+        """Name -> prompts by base fingerprint, shadow, pinned, pinnable."""
+        return self.statement.state.prompts
+
+    @property
+    def created(self) -> str:
+        """When it was signed, RFC 3339."""
+        return self.statement.created
+
+    @property
+    def expires(self) -> str:
+        """Until when it is fresh, RFC 3339."""
+        return self.statement.expires
+
+    def load(self, digest: str) -> PromptFile:
+        """The verified prompt file of a digest that this generation serves.
+
+        Raises:
+            InvalidRequest: The generation does not name it.
+            VerificationFailed, StoreUnavailable: It is not kept here any more, and cannot be had again.
+        """
+        if digest not in self.statement.state.digests:
+            raise InvalidRequest(
+                "The channel does not serve this prompt.", where=f"generation {self.generation}", actual=digest
+            )
+        return self._blobs.prompt(digest)
+
+
+class _Remembered(Document):
+    """What a node keeps of the generation that it activated last."""
+
+    max_bytes = 2 * MAX_ENVELOPE_BYTES
+
+    channel: Name
+    generation: int
+    envelope: str
+
+
+class Reader:
+    """Follows one channel for one node; for one thread at a time.
+
+    Args:
+        store: Where the channel lies.
+        channel: Name.
+        trust: Whom to believe.
+        state_dir: The node's own folder.
+        base_fingerprint: The base model that the node serves; empty: all (a tool, not a node).
+        clock: Seconds since 1970.
+
+    Raises:
+        InvalidRequest: The trust root does not know the channel.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: ObjectStore,
+        channel: str,
+        trust: TrustRoot,
+        state_dir: Path,
+        base_fingerprint: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._log = ChannelLog(store, channel, trust)
+        self._blobs = Blobs(store, state_dir / "blobs")
+        self._file = state_dir / f"{channel}.active.json"
+        self._base, self._clock = base_fingerprint, clock
+        self._active: Signed | None = None
+        self._high_water, self._restored_alarms = 0, list[str]()
+        self._restore()
+
+    def refresh(self) -> Snapshot:
+        """Look for a newer generation, and return what to serve now.
+
+        Raises:
+            StoreUnavailable: There is nothing to serve, because the store does not answer.
+            VerificationFailed: There is nothing to serve, because nothing verifies.
+        """
+        alarms = list(self._restored_alarms)
+        newest_active = self._update(alarms)
+        if self._active is None:
+            raise VerificationFailed(
+                "The channel has no generation that this node may serve.",
+                where=f"{self._log.store.uri}, channel {self._log.channel}",
+                actual="\n".join(alarms) or "no generation",
+                hint="Publish to it, or check store, trust root and clock.",
+            )
+        statement = self._active.generation
+        expired = self._clock() > parse_time(statement.expires) + CLOCK_SKEW_SECONDS
+        if expired:
+            alarms.append(
+                f"Generation {statement.generation} expired at {statement.expires}, and there is no newer one to serve."
+            )
+        return Snapshot(statement, expired or not newest_active, tuple(alarms), self._blobs)
+
+    def _update(self, alarms: list[str]) -> bool:
+        """Activate what is newer; whether the newest is what is active now."""
+        try:
+            newest = self._newest(alarms)
+        except StoreUnavailable as error:
+            if self._active is None:
+                raise
+            alarms.append(f"The store does not answer, so there may be a newer generation. {_line(error)}")
+            return False
+        if newest is None:
+            return True
+        try:
+            self._check(newest.generation)
+            self._activate(newest)
+        except SoftpromptError as error:  # a bad update never evicts the good one, whatever is bad about it
+            alarms.append(f"Generation {newest.generation.generation} is not activated. {_line(error)}")
+            return False
+        return True
+
+    def _newest(self, alarms: list[str]) -> Signed | None:
+        """The newest generation above the high-water mark that verifies; each one is looked at, bad ones are named."""
+        newest = None
+        known = {self._active.generation.generation: self._active.digest} if self._active else {}
+        # Without an active one, the one at the mark may be taken again: it was good, but its local copy is not.
+        for number in self._log.numbers(after=max(self._floor(), self._high_water - (self._active is None))):
+            try:
+                newest = self._log.read(number, known=known)
+                known[number] = newest.digest
+            except VerificationFailed as error:
+                alarms.append(f"Generation {number} does not verify and is passed over. {_line(error)}")
+        return newest
+
+    def _floor(self) -> int:
+        return self._log.trust.channel(self._log.channel).minimum_generation - 1
+
+    def _check(self, generation: Generation) -> None:
+        """Expiry, base and blobs of a verified generation. VerificationFailed, StoreUnavailable: one does not hold."""
+        now = self._clock()
+        if now > parse_time(generation.expires) + CLOCK_SKEW_SECONDS:
+            raise VerificationFailed(
+                "It has expired.", expected=f"before {generation.expires}", actual=format_time(now)
+            )
+        if now < parse_time(generation.created) - CLOCK_SKEW_SECONDS:
+            raise VerificationFailed(
+                "It is from the future; the clock here or there is wrong.",
+                expected=f"after {generation.created}",
+                actual=format_time(now),
+            )
+        prompts = generation.state.prompts
+        if self._base and prompts and not any(self._base in served.bases for served in prompts.values()):
+            raise VerificationFailed("It has no prompt for this node's base model.", expected=self._base)
+        self._check_prompts(generation)
+
+    def _check_prompts(self, generation: Generation) -> None:
+        for served in generation.state.prompts.values():
+            for base, shares in served.bases.items():
+                if self._base in ("", base):
+                    for share in shares:
+                        self._check_prompt(share.prompt, base)
+            for digest in (*served.shadow, *served.pinnable):
+                self._blobs.prompt(digest)
+
+    def _check_prompt(self, digest: str, base: str) -> None:
+        trained_on = self._blobs.prompt(digest).manifest.base_fingerprint
+        if trained_on != base:
+            raise VerificationFailed(
+                "A prompt is listed under another base model than its own.",
+                where=f"prompt {digest}",
+                expected=base,
+                actual=trained_on,
+            )
+
+    def _activate(self, signed: Signed) -> None:
+        number = signed.generation.generation
+        remembered = _Remembered(channel=self._log.channel, generation=number, envelope=signed.data.decode())
+        write_durably(self._file, remembered.to_bytes())
+        self._active, self._high_water, self._restored_alarms = signed, number, []
+
+    def _restore(self) -> None:
+        """Go on where this node left off; what does not verify any more is not served, but its number still counts."""
+        written = read_if_there(self._file)
+        if written is None:
+            return
+        source = str(self._file)
+        try:
+            remembered = _Remembered.from_bytes(written, source=source)
+            self._high_water = remembered.generation
+            data = remembered.envelope.encode()
+            generation = verify_generation(
+                data, number=remembered.generation, channel=self._log.channel, trust=self._log.trust, source=source
+            )
+            self._check_prompts(generation)
+            self._active = Signed(generation, data)
+        except SoftpromptError as error:
+            self._restored_alarms.append(f"What this node served last cannot be used. {_line(error)}")
+
+
+def _line(error: SoftpromptError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,156 @@
+"""The trust root: whom a node believes, about which channels; a file mounted on each node.
+
+It is signed by an offline root key that it names, so that the next version can be signed by the same hand, as TUF does
+(https://theupdateframework.github.io/specification/). The file on a node is where trust begins, hence its own
+signature only shows that nobody changed it since. Publishing keys introduce no keys. Private keys are PEM files that
+only their owner may read.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
+
+from softprompt.artifact import Sha256
+from softprompt.documents import Document
+from softprompt.errors import InvalidRequest, VerificationFailed
+from softprompt.recipe import Name
+from softprompt.release import envelope
+from softprompt.release.durable import read_if_there
+from softprompt.release.statement import Identifier
+
+ROOT_PAYLOAD = "application/vnd.softprompt.trust-root+json"
+
+
+class PublicKey(Document):
+    """A key by which signatures are checked."""
+
+    scheme: Literal["ed25519", "ecdsa-sha2-nistp256"]
+    """Ed25519, or ECDSA P-256 for KMS signers that have no Ed25519."""
+    public: str = Field(max_length=1024)
+    """Raw hexadecimal digits (Ed25519) or PEM (ECDSA)."""
+
+    key_types: ClassVar[dict[str, str]] = {"ed25519": "ed25519", "ecdsa-sha2-nistp256": "ecdsa"}
+
+    @classmethod
+    def of(cls, key: Key) -> Self:
+        """The document of a securesystemslib key. InvalidRequest: of a scheme that is not accepted."""
+        if key.scheme not in cls.key_types:
+            raise InvalidRequest(
+                "A key is of a scheme that is not accepted.", expected=" or ".join(cls.key_types), actual=key.scheme
+            )
+        return cls.model_validate({"scheme": key.scheme, "public": key.keyval["public"]})
+
+    def key(self, key_id: str) -> SSlibKey:
+        """The securesystemslib key."""
+        return SSlibKey(key_id, self.key_types[self.scheme], self.scheme, {"public": self.public})
+
+
+class PublishingKey(PublicKey):
+    """A key that may sign generations, and of which channels."""
+
+    channels: tuple[Name, ...]
+
+
+class ChannelTrust(Document):
+    """What is known about one channel before anything of it was read."""
+
+    id: Identifier
+    minimum_generation: int = Field(default=1, ge=1)
+    """Older generations are never believed."""
+
+
+class TrustRoot(Document):
+    """Which keys may sign which channels."""
+
+    schema_version: Literal[1] = 1
+    version: int = Field(ge=1)
+    root_key_id: Sha256
+    root_key: PublicKey
+    """Signs this document and the next version."""
+    channels: dict[Name, ChannelTrust] = {}
+    publishing_keys: dict[Sha256, PublishingKey] = {}
+    """Key id -> key."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        unknown = {channel for key in self.publishing_keys.values() for channel in key.channels} - self.channels.keys()
+        if unknown:
+            raise ValueError(f"publishing_keys: name unknown channels {sorted(unknown)}")
+        return self
+
+    def channel(self, name: str) -> ChannelTrust:
+        """What is known about a channel. InvalidRequest: nothing."""
+        if name not in self.channels:
+            raise InvalidRequest(
+                "The trust root does not know this channel.",
+                where=name,
+                expected=f"one of {', '.join(sorted(self.channels)) or '(none)'}",
+                hint="Run `softprompt release init` for it, or use the trust root that names it.",
+            )
+        return self.channels[name]
+
+    def keys_for(self, channel: str) -> tuple[Key, ...]:
+        """The keys that may sign this channel."""
+        return tuple(key.key(key_id) for key_id, key in self.publishing_keys.items() if channel in key.channels)
+
+
+def sign_trust_root(root: TrustRoot, signer: Signer) -> bytes:
+    """The file's bytes."""
+    return envelope.sign(root.to_bytes(), signer, payload_type=ROOT_PAYLOAD)
+
+
+def load_trust_root(path: Path) -> TrustRoot:
+    """Read a trust root and check that it is signed by the root key that it names.
+
+    Raises:
+        InvalidRequest: There is no such file.
+        VerificationFailed: It does not verify.
+    """
+    data = read_if_there(path)
+    if data is None:
+        raise InvalidRequest(
+            "There is no trust root.",
+            where=str(path),
+            hint="Run `softprompt release init`, or mount the fleet's trust root here.",
+        )
+    return verify_trust_root(data, source=str(path))
+
+
+def verify_trust_root(data: bytes, *, source: str) -> TrustRoot:
+    """The trust root in an envelope, if the root key that it names signed it. VerificationFailed: it did not."""
+    # Which key to check with stands inside, so the payload is read once before it is believed.
+    claimed = TrustRoot.from_bytes(envelope.peek(data, source=source), source=source)
+    key = claimed.root_key.key(claimed.root_key_id)
+    payload = envelope.verify(data, [key], source=source, payload_type=ROOT_PAYLOAD)
+    root = TrustRoot.from_bytes(payload, source=source)
+    if root.to_bytes() != payload:
+        raise VerificationFailed("A trust root is not in canonical form.", where=source)
+    return root
+
+
+def load_signer(path: Path) -> CryptoSigner:
+    """The signer of a PEM file with an unencrypted PKCS #8 private key.
+
+    Raises:
+        InvalidRequest: No such file, or not such a key. The message never holds any of the file's content.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    data = read_if_there(path)
+    if data is None:
+        raise InvalidRequest(
+            "There is no signing key.", where=str(path), hint="Run `softprompt release init`, or mount the key here."
+        )
+    try:
+        private: Any = load_pem_private_key(data, password=None)
+        signer = CryptoSigner(private)
+        PublicKey.of(signer.public_key)
+    except (ValueError, TypeError, InvalidRequest):
+        raise InvalidRequest(
+            "A file is not a usable signing key.",
+            where=str(path),
+            expected="PEM, PKCS #8, not encrypted, Ed25519 or ECDSA P-256",
+        ) from None
+    return signer

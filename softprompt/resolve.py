@@ -1,0 +1,165 @@
+"""The step `resolve_recipe`: a recipe with every default filled in and every reference replaced by a digest.
+
+Runs start from a form in the Kubeflow UI as well as from our command line, so resolution is a step of the run. Later steps take
+its JSON and nothing else from outside; what they may cache on is in it.
+"""
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from softprompt import __version__
+from softprompt.artifact import Sha256
+from softprompt.documents import Document
+from softprompt.errors import InvalidRecipe
+from softprompt.fetch import absolute_uri, cache_folder, fetch_base, fetch_dataset, file_sha256
+from softprompt.fingerprint import fingerprint
+from softprompt.progress import tell
+from softprompt.recipe import Recipe
+from softprompt.recipe_reader import MAX_RECIPE_BYTES, read_recipe
+
+STEP = "resolve_recipe"
+RECIPES_PACKAGE = "pipelines"
+
+
+class ResolvedBase(Document):
+    """The base model as it is now."""
+
+    uri: str
+    fingerprint: Sha256
+
+
+class ResolvedFile(Document):
+    """A dataset file as it is now."""
+
+    uri: str
+    sha256: Sha256
+
+
+class ResolvedRecipe(Document):
+    """Everything that determines what a run computes."""
+
+    schema_version: Literal[1] = 1
+    recipe: Recipe
+    source: str
+    """Where the recipe came from: a packaged name, a URI, or `(text)`."""
+    base: ResolvedBase
+    dataset: ResolvedFile
+    test_dataset: ResolvedFile | None
+    champion: str
+    """Digest of the prompt that the channel serves under this name now; empty: none, or the channel was not asked."""
+    tool_version: str
+    code_digest: Sha256
+    """sha256 over the library's source, so that a cached step of other code is never taken for this one's."""
+
+
+class Overrides(Document):
+    """What the run form or the command line changes in a recipe; empty values change nothing."""
+
+    base_model: str = ""
+    dataset: str = ""
+    channel: str = ""
+    prompt_name: str = ""
+    prompt_kind: str = ""
+    num_tokens: int = 0
+    seed: int = -1
+    num_workers: int = 0
+
+
+def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion: str = "") -> ResolvedRecipe:
+    """Read a recipe, apply overrides, and replace its references by digests.
+
+    Args:
+        recipe: A packaged name (`demo`), a path or `file://` URI, or the YAML text itself.
+        overrides: Changes from the run form.
+        champion: Digest that the target channel serves now.
+
+    Raises:
+        InvalidRecipe: The recipe, an override, or their combination is wrong.
+        BaseModelUnavailable, DatasetRefused: What it refers to is not there.
+    """
+    text, source, folder = find_recipe(recipe)
+    parsed = apply_overrides(read_recipe(text, source=source), overrides or Overrides(), folder)
+    base_directory = fetch_base(parsed.base_model.uri)
+    resolved = ResolvedRecipe(
+        recipe=parsed,
+        source=source,
+        base=ResolvedBase(uri=parsed.base_model.uri, fingerprint=fingerprint(base_directory, cache=cache_folder())),
+        dataset=_resolved_file(parsed.dataset.uri),
+        test_dataset=_resolved_file(parsed.dataset.test_uri) if parsed.dataset.test_uri else None,
+        champion=champion,
+        tool_version=__version__,
+        code_digest=code_digest(),
+    )
+    tell(STEP, f"{parsed.name}: {parsed.base_model.uri}, {parsed.dataset.uri}", recipe=parsed.name, digest=resolved.digest)
+    return resolved
+
+
+def find_recipe(recipe: str) -> tuple[str, str, Path]:
+    """(YAML text, source for messages, folder from which relative paths count) of a recipe argument.
+
+    Raises:
+        InvalidRecipe: There is no such recipe.
+    """
+    if "\n" in recipe:
+        return recipe, "(text)", Path.cwd()
+    packaged = Path(str(files(RECIPES_PACKAGE))) / "recipes" / f"{recipe}.yaml"
+    if "/" not in recipe and packaged.is_file():
+        return packaged.read_text(), f"{recipe}.yaml", packaged.parent
+    path = Path(recipe.removeprefix("file://")).expanduser()
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_RECIPE_BYTES + 1).decode(), str(path), path.resolve().parent
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRecipe(
+            "There is no such recipe.",
+            where=recipe,
+            expected=f"a YAML file, or one of {', '.join(packaged_recipes())}",
+            actual=str(error),
+        ) from None
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with softprompt."""
+    return sorted(path.stem for path in (Path(str(files(RECIPES_PACKAGE))) / "recipes").glob("*.yaml"))
+
+
+def apply_overrides(recipe: Recipe, overrides: Overrides, folder: Path) -> Recipe:
+    """The recipe with overrides applied and relative paths made absolute; validated again as a whole.
+
+    Raises:
+        InvalidRecipe: The combination is not possible.
+    """
+    changes: dict[str, dict[str, object]] = {
+        "base_model": {"uri": absolute_uri(overrides.base_model or recipe.base_model.uri, folder)},
+        "dataset": {
+            "uri": absolute_uri(overrides.dataset or recipe.dataset.uri, folder),
+            "test_uri": absolute_uri(recipe.dataset.test_uri, folder) if recipe.dataset.test_uri else "",
+        },
+        "prompt": _given(kind=overrides.prompt_kind, num_tokens=overrides.num_tokens),
+        "training": _given(num_workers=overrides.num_workers) | ({"seed": overrides.seed} if overrides.seed >= 0 else {}),
+    }
+    content = recipe.model_dump(mode="json")
+    content |= {key: content[key] | change for key, change in changes.items()}
+    content |= _given(channel=overrides.channel, name=overrides.prompt_name)
+    # Written and read again, so that a wrong override is reported like a wrong key of a file (JSON is YAML).
+    return read_recipe(json.dumps(content, indent=1), source="recipe with overrides")
+
+
+def code_digest() -> str:
+    """sha256 over the source files of this library, in order of name."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {key: value for key, value in values.items() if value}
+
+
+def _resolved_file(uri: str) -> ResolvedFile:
+    return ResolvedFile(uri=uri, sha256=file_sha256(fetch_dataset(uri)))

@@ -1,0 +1,71 @@
+"""Where this deployment keeps its state: read from the environment once, when a command or step begins.
+
+    SOFTPROMPT_HOME         folder of a laptop's state; default `.softprompt` here
+    SOFTPROMPT_STORE        `s3://BUCKET[/PREFIX]` that channels live in; unset: the embedded S3 server's
+    SOFTPROMPT_POLICIES     folder with <channel>/_policy.yaml; default <home>/environments
+    SOFTPROMPT_TRUST_ROOT   the trust root; default <home>/trust/root.json
+    SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`; default <home>/keys
+    MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
+    RAY_ADDRESS             a Ray cluster; default a local Ray for each training
+
+S3 itself is configured by the usual AWS variables.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LAPTOP_STORE = "s3://softprompt"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """See the module's table; every field has a default that works on a laptop."""
+
+    home: Path
+    store: str
+    policies: Path
+    trust_root: Path
+    keys: Path
+    tracking_uri: str
+    uses_embedded_store: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
+        """Read the environment (the process's own by default)."""
+        env = os.environ if environment is None else environment
+        home = Path(env.get("SOFTPROMPT_HOME") or ".softprompt").expanduser().resolve()
+        return cls(
+            home=home,
+            store=env.get("SOFTPROMPT_STORE") or LAPTOP_STORE,
+            policies=Path(env.get("SOFTPROMPT_POLICIES") or home / "environments"),
+            trust_root=Path(env.get("SOFTPROMPT_TRUST_ROOT") or home / "trust" / "root.json"),
+            keys=Path(env.get("SOFTPROMPT_KEYS") or home / "keys"),
+            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            uses_embedded_store=not env.get("SOFTPROMPT_STORE"),
+        )
+
+    def signing_key(self, channel: str) -> Path:
+        """The private key that signs a channel, where this machine has it."""
+        return self.keys / f"publish-{channel}.pem"
+
+    @property
+    def node_state(self) -> Path:
+        """Where a reader of a channel keeps its high-water mark and its last good copy."""
+        return self.home / "node"
+
+    @property
+    def runs(self) -> Path:
+        """Where the runs of this laptop keep their outputs."""
+        return self.home / "runs"
+
+    @property
+    def run_artifacts(self) -> Path | None:
+        """Where MLflow experiments on the laptop keep artifacts; None: where the server says."""
+        return self.home / "mlartifacts" if self.tracking_uri.startswith("sqlite:") else None
+
+    @property
+    def journal(self) -> Path:
+        """Where a publisher writes down what it is about to commit."""
+        return self.home / "journal"

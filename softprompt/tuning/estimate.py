@@ -1,0 +1,82 @@
+"""What a run will cost, before it runs: counted where it can be counted, and timed on a few real steps where it cannot."""
+
+import resource
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from softprompt.data.rows import PARTS
+from softprompt.data.validate import validate_dataset
+from softprompt.engine.batches import epochs
+from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.job import Job
+from softprompt.tuning.loop import adam, take_step, validate
+from softprompt.tuning.population import LoopState
+from softprompt.tuning.workers import Workers
+
+TRIAL_STEPS = 4
+START_UP_SECONDS = 20.0
+"""What starting Ray and its workers takes on a laptop, whatever the training."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What tuning will take on this machine with one worker."""
+
+    rows: dict[str, int]
+    steps: int
+    tokens: int
+    """Text tokens through the base in training, prompt not counted."""
+    step_seconds: float
+    tuning_seconds: float
+    peak_memory_bytes: int
+    base_parameters: int
+    trainable_parameters: int
+    prompt_bytes: int
+
+
+def estimate_run(resolved: ResolvedRecipe) -> Estimate:
+    """Read the data, load the base, time a few steps; nothing is kept.
+
+    Raises:
+        DatasetRefused: The run would end here.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "report.html")
+        job = Job.load(resolved, Path(folder) / "dataset")
+    training = job.training_of(job.candidates[0])
+    prompt = job.initial_prompt(job.candidates[0])
+    optimiser = adam(prompt, LoopState.begin(prompt))
+    order = epochs([example.num_tokens for example in job.train], training.batch_size, training.seed)
+    seconds = [
+        _seconds(lambda rows=rows: take_step(job, prompt, optimiser, [job.train[row] for row in rows], Workers()))
+        for rows in islice(order, TRIAL_STEPS)
+    ]
+    step_seconds = statistics.median(seconds[1:])
+    looks = training.steps // training.validate_every_steps + 1
+    look_seconds = _seconds(lambda: validate(job, prompt, Workers()))
+    mean_tokens = sum(example.num_tokens for example in job.train) / len(job.train)
+    count = len(job.candidates)
+    return Estimate(
+        rows={part: manifest.num_rows[part] for part in PARTS},
+        steps=training.steps * count,
+        tokens=round(mean_tokens * training.batch_size * training.steps * count),
+        step_seconds=step_seconds,
+        tuning_seconds=START_UP_SECONDS + count * (training.steps * step_seconds + looks * look_seconds),
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        base_parameters=job.base.num_parameters,
+        trainable_parameters=prompt.values.numel(),
+        prompt_bytes=prompt.values.numel() * torch.float32.itemsize + 100,
+    )
+
+
+def _seconds(work: object) -> float:
+    began = time.perf_counter()
+    assert callable(work)
+    work()
+    return time.perf_counter() - began

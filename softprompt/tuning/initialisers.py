@@ -1,0 +1,119 @@
+"""Where a prompt starts: on the manifold of real tokens unless somebody asks for noise.
+
+Each initialiser picks token ids, or values directly. A shallow prompt starts from the tokens' embeddings (Lester et al. 2021),
+a deep one from the keys and values that the base computes for them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softprompt.artifact import PromptFile
+from softprompt.base_model import FrozenBase
+from softprompt.engine.batches import Example
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.shared_prefix import SharedPrefix
+from softprompt.engine.task import EncodedTask
+from softprompt.errors import FingerprintMismatch, InvalidRecipe
+from softprompt.recipe import InitSpec, PromptKind
+
+
+def initial_prompt(
+    base: FrozenBase, task: EncodedTask, examples: Sequence[Example], kind: PromptKind, num_tokens: int, init: InitSpec, seed: int
+) -> SoftPrompt:
+    """A prompt at its starting point.
+
+    Args:
+        base: The base model.
+        task: For label words.
+        examples: Training rows, for token frequencies.
+        kind: `shallow` or `deep`.
+        num_tokens: Prompt tokens `P`.
+        init: Which initialiser, with its own options.
+        seed: Fixes every draw.
+
+    Raises:
+        InvalidRecipe: The initialiser cannot give such a prompt.
+        FingerprintMismatch: `init` names a prompt of another base.
+    """
+    if init.method == "prompt":
+        return from_prompt(base, Path(init.uri.removeprefix("file://")), kind, num_tokens)
+    generator = torch.Generator().manual_seed(seed)
+    if init.method == "random":
+        return from_random(base, kind, num_tokens, generator)
+    if init.method == "class_labels":
+        token_ids = from_class_labels(task, num_tokens)
+    elif init.method == "text":
+        token_ids = from_text(task, init.text, num_tokens)
+    else:
+        token_ids = from_frequent_tokens(examples, num_tokens, init.num_candidates, generator)
+    return SoftPrompt(token_values(base, token_ids, kind))
+
+
+def from_frequent_tokens(
+    examples: Sequence[Example], num_tokens: int, num_candidates: int, generator: torch.Generator
+) -> list[int]:
+    """Token ids drawn without replacement among the most frequent ones of the training rows."""
+    counts = Counter(token for example in examples for token in example.input_ids)
+    frequent = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: max(num_candidates, num_tokens)]]
+    order = torch.randperm(len(frequent), generator=generator).tolist()
+    return _cycle([frequent[place] for place in order], num_tokens)
+
+
+def from_class_labels(task: EncodedTask, num_tokens: int) -> list[int]:
+    """The tokens of the label texts, one label after the other, repeated or cut to length."""
+    return _cycle([token for answer in task.answers for token in task.encoder.answer_ids(answer.text)], num_tokens)
+
+
+def from_text(task: EncodedTask, text: str, num_tokens: int) -> list[int]:
+    """The tokens of a text, repeated or cut to length."""
+    return _cycle(task.encoder.answer_ids(text), num_tokens)
+
+
+def from_random(base: FrozenBase, kind: PromptKind, num_tokens: int, generator: torch.Generator) -> SoftPrompt:
+    """Gaussian noise with the RMS of the embedding table, or, deep, with each layer's RMS of real keys and values."""
+    ids = torch.randint(base.vocabulary_size, (num_tokens,), generator=generator).tolist()
+    real = token_values(base, ids, kind)
+    noise = torch.randn(real.shape, generator=generator)
+    scale = base.embedding_rms if kind == "shallow" else real.square().mean(dim=(2, 3, 4), keepdim=True).sqrt()
+    return SoftPrompt(noise * scale)
+
+
+def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens: int) -> SoftPrompt:
+    """Another prompt's values (SPoT, Vu et al. 2022): same base, kind and length."""
+    prompt = PromptFile.read(directory)
+    manifest = prompt.manifest
+    if manifest.base_fingerprint != base.fingerprint:
+        raise FingerprintMismatch(
+            "A prompt cannot start from one of another base model.",
+            where=str(directory),
+            expected=base.fingerprint,
+            actual=manifest.base_fingerprint,
+        )
+    if (manifest.kind, manifest.num_tokens) != (kind, num_tokens):
+        raise InvalidRecipe(
+            "prompt.init names a prompt of another shape.",
+            where=str(directory),
+            expected=f"{kind}, {num_tokens} tokens",
+            actual=f"{manifest.kind}, {manifest.num_tokens} tokens",
+        )
+    return SoftPrompt(torch.from_numpy(prompt.values))
+
+
+@torch.no_grad()
+def token_values(base: FrozenBase, token_ids: Sequence[int], kind: PromptKind) -> Tensor:
+    """What real tokens are to the base: embeddings `[P, H]`, or keys and values `[L, 2, P, N, D]`, float32 on the CPU."""
+    ids = torch.tensor(list(token_ids), device=base.model.device)
+    vectors: Tensor = base.embedding(ids).float()
+    if kind == "shallow":
+        return vectors.cpu()
+    layers = SharedPrefix(base).prefix(SoftPrompt(vectors)).layers
+    pairs = [torch.stack([keys[0].transpose(0, 1), values[0].transpose(0, 1)]) for keys, values in layers]
+    return torch.stack(pairs).float().cpu()
+
+
+def _cycle(token_ids: list[int], length: int) -> list[int]:
+    return [token_ids[place % len(token_ids)] for place in range(length)]

@@ -1,0 +1,93 @@
+"""Everything a prompt is trained with: the frozen base, the rows in tokens, and the recipe's wishes for one candidate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from softprompt.base_model import FrozenBase, load_base_model
+from softprompt.data.dataset import read_manifest, read_part
+from softprompt.data.rows import Row
+from softprompt.engine.batches import Collator, Example
+from softprompt.engine.concatenate import decoder_start
+from softprompt.engine.encoding import answers_for
+from softprompt.engine.head import Head
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.strategy import Strategy, choose_strategy
+from softprompt.engine.task import EncodedTask
+from softprompt.fetch import fetch_base
+from softprompt.recipe import Candidate, PromptSpec, Recipe, TrainingSpec
+from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.initialisers import initial_prompt
+
+MOST_VALIDATION_ROWS = 500
+"""Looks at validation happen during training and are many; beyond this the first rows of the part, which a hash ordered, do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One base, one task, its rows; candidates are trained on it one after the other."""
+
+    recipe: Recipe
+    base: FrozenBase
+    task: EncodedTask
+    train: list[Example]
+    validation: list[Example]
+
+    @classmethod
+    def load(cls, resolved: ResolvedRecipe, dataset: Path) -> "Job":
+        """Load base and rows of a resolved recipe.
+
+        Args:
+            resolved: Says which base, template and verbalisers.
+            dataset: A dataset artifact.
+        """
+        recipe = resolved.recipe
+        base = load_base_model(
+            fetch_base(recipe.base_model.uri), dtype=recipe.base_model.dtype, expected_fingerprint=resolved.base.fingerprint
+        )
+        answers = answers_for(read_manifest(dataset).labels, recipe.task.verbalisers)
+        task = EncodedTask.create(base.text, recipe.task.template, answers)
+        validation = sorted(read_part(dataset, "validation"), key=lambda row: row.input_digest)[:MOST_VALIDATION_ROWS]
+        return cls(recipe, base, task, _examples(task, read_part(dataset, "train")), _examples(task, validation))
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """How the base is run."""
+        return choose_strategy(self.base, self.recipe.prompt.kind)
+
+    @cached_property
+    def head(self) -> Head:
+        """The base's output side."""
+        return Head(self.base)
+
+    @cached_property
+    def collator(self) -> Collator:
+        """Puts examples into batches that score what the loss wants."""
+        trie = self.task.trie if self.recipe.loss == "answers" else None
+        return Collator(trie, decoder_start(self.base), self.base.model.device)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The recipe's candidates; the recipe itself where it names none."""
+        return self.recipe.training.candidates or (Candidate(),)
+
+    def training_of(self, candidate: Candidate) -> TrainingSpec:
+        """The recipe's training with a candidate's wishes."""
+        given = {"seed": candidate.seed, "learning_rate": candidate.learning_rate}
+        return self.recipe.training.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def prompt_spec_of(self, candidate: Candidate) -> PromptSpec:
+        """The recipe's prompt with a candidate's wishes."""
+        given = {"num_tokens": candidate.num_tokens, "init": candidate.init}
+        return self.recipe.prompt.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def initial_prompt(self, candidate: Candidate) -> SoftPrompt:
+        """Where a candidate starts."""
+        spec, seed = self.prompt_spec_of(candidate), self.training_of(candidate).seed
+        prompt = initial_prompt(self.base, self.task, self.train, spec.kind, spec.num_tokens, spec.init, seed)
+        return prompt.to(self.base.model.device)
+
+
+def _examples(task: EncodedTask, rows: Sequence[Row]) -> list[Example]:
+    return task.examples([(row.inputs, row.target) for row in rows])

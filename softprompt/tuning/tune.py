@@ -1,0 +1,90 @@
+"""The step `tune_prompt`: a dataset in, a prompt file and a training log out."""
+
+from pathlib import Path
+from typing import Any
+
+from softprompt.artifact import Answer, PromptFile, TemplateExample
+from softprompt.errors import SoftpromptError
+from softprompt.progress import MetricSink, tell
+from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.population import PopulationState
+from softprompt.tuning.ray_train import STEP, train_on_ray
+from softprompt.tuning.training_log import TrainingLog
+
+
+def tune_prompt(
+    resolved: ResolvedRecipe, dataset: Path, prompt: Path, training_log: Path, *, sink: MetricSink, run_id: str, storage: str
+) -> TrainingLog:
+    """Tune the prompt that a recipe asks for.
+
+    Args:
+        resolved: The recipe.
+        dataset: Dataset artifact.
+        prompt: Directory to write the prompt file to.
+        training_log: File to write the log to.
+        sink: Where metrics go while it runs.
+        run_id: Names the Ray run.
+        storage: Folder or URI for checkpoints.
+
+    Raises:
+        SoftpromptError: Training failed, or a bit of the base changed (a fault of ours).
+    """
+    state, facts = train_on_ray(resolved, dataset, sink, run_id=run_id, storage=storage)
+    if facts["base_digest_before"] != facts["base_digest_after"]:
+        raise SoftpromptError(
+            "Training changed the frozen base model.", expected=facts["base_digest_before"], actual=facts["base_digest_after"]
+        )
+    file = build_prompt(resolved, state, facts)
+    log = _log(resolved, state, facts, file)
+    file.write(prompt, base_uri=resolved.base.uri, encoder_decoder=facts["is_encoder_decoder"])
+    training_log.write_bytes(log.to_bytes())
+    size = len(file.tensor)
+    tell(STEP, f"best step {log.best_step}; {size:,} bytes, {log.trainable_parameters:,} numbers", digest=file.digest, num_bytes=size)
+    return log
+
+
+def build_prompt(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]) -> PromptFile:
+    """The prompt file of the best look of the best candidate."""
+    assert state.best is not None
+    recipe = resolved.recipe
+    return PromptFile.build(
+        state.best.best_values.numpy(),
+        task=recipe.task.type,
+        template=recipe.task.template,
+        template_examples=tuple(TemplateExample(values=e["values"], token_ids=tuple(e["token_ids"])) for e in facts["template_examples"]),
+        answers=tuple(Answer(**answer) for answer in facts["answers"]),
+        max_new_tokens=recipe.task.max_new_tokens,
+        base_fingerprint=resolved.base.fingerprint,
+    )
+
+
+def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any], file: PromptFile) -> TrainingLog:
+    assert state.best is not None
+    training = resolved.recipe.training
+    seconds = sum(_last_seconds(state, result.candidate) for result in state.finished)
+    rows = training.batch_size * training.steps * len(state.finished)
+    return TrainingLog(
+        prompt=file.digest,
+        kind=file.manifest.kind,
+        strategy=facts["strategy"],
+        loss=facts["loss"],
+        num_workers=training.num_workers,
+        num_training_rows=facts["num_training_rows"],
+        num_validation_rows=facts["num_validation_rows"],
+        trainable_parameters=file.values.size,
+        total_parameters=facts["total_parameters"],
+        base_digest_before=facts["base_digest_before"],
+        base_digest_after=facts["base_digest_after"],
+        embedding_rms=facts["embedding_rms"],
+        numerics=resolved.recipe.base_model.dtype,
+        seconds=round(seconds, 3),
+        tokens_per_second=round(rows * facts["mean_row_tokens"] / max(seconds, 1e-9), 1),
+        winner=state.winner,
+        best_step=state.best.best_step,
+        candidates=tuple(state.finished),
+        measurements=tuple(state.measurements),
+    )
+
+
+def _last_seconds(state: PopulationState, candidate: int) -> float:
+    return max(look.seconds for look in state.measurements if look.candidate == candidate)

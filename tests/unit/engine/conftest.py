@@ -1,0 +1,54 @@
+"""Tiny random base models of every family, so that exactness is tested where the architectures differ."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from softprompt.base_model import FrozenBase, TextSide
+
+V = 97
+SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = SMALL | {"num_key_value_heads": 2, "max_position_embeddings": 64}
+
+FAMILIES = {
+    "gpt2": ("gpt2", {"vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
+    "llama": ("llama", GROUPED),
+    "llama-tied": ("llama", GROUPED | {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    "mistral": ("mistral", GROUPED | {"sliding_window": None}),
+    "mistral-window": ("mistral", GROUPED | {"sliding_window": 8}),
+    "qwen2": ("qwen2", GROUPED),
+    "qwen3": ("qwen3", GROUPED | {"head_dim": 16}),
+    "gemma2": ("gemma2", GROUPED | {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16}),
+    "gemma3": ("gemma3_text", GROUPED | {"head_dim": 16, "sliding_window": 8, "query_pre_attn_scalar": 16}),
+    "phi3": ("phi3", GROUPED | {"pad_token_id": 0, "sliding_window": None}),
+    "opt": ("opt", {"vocab_size": V, "hidden_size": 32, "ffn_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+                    "max_position_embeddings": 64, "word_embed_proj_dim": 32}),
+    "gpt_neox": ("gpt_neox", SMALL | {"max_position_embeddings": 64}),
+    "t5": ("t5", {"vocab_size": V, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
+                  "decoder_start_token_id": 0, "pad_token_id": 0}),
+    "bart": ("bart", {"vocab_size": V, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48,
+                      "decoder_ffn_dim": 48, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+                      "max_position_embeddings": 64, "decoder_start_token_id": 2, "pad_token_id": 1}),
+}
+CAUSAL = [name for name in FAMILIES if name not in ("t5", "bart")]
+
+
+def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
+    """A frozen random base of a family; weights spread widely, so that prompts change answers."""
+    kind, options = FAMILIES[family]
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, bos_token_id=1, eos_token_id=2, **options)
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = loader.from_config(config, dtype=dtype)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype) * (0.5 if "embed" in name else 0.25)
+    model.requires_grad_(False)
+    return FrozenBase(model.eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]  # these tests feed token ids
+
+
+@pytest.fixture(params=list(FAMILIES))
+def base(request: pytest.FixtureRequest) -> FrozenBase:
+    """Each family in turn."""
+    return tiny_base(request.param)

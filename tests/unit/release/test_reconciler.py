@@ -1,0 +1,239 @@
+"""A checkout of `environments/` and the channel that it has the authority over, with a real Git."""
+
+import os
+import subprocess
+
+import pytest
+
+from softprompt.errors import InvalidRequest, VerificationFailed
+from softprompt.release.layout import blob_key
+from softprompt.release.policy import Desired, DesiredShare, desired_yaml
+from softprompt.release.reconciler import apply_channel, plan_channel
+
+GIT_POLICY = "schema_version: 1\nauthority: git\n"
+BASE = "ba5e" * 16
+
+
+class Repository:
+    """A Git repository with `environments/staging/`, and a channel that follows it."""
+
+    def __init__(self, channel):
+        self.channel, self.folder = channel, channel.folder / "repository"
+        self.environments = self.folder / "environments"
+        (self.environments / "staging").mkdir(parents=True)
+        self.git("init", "-q", "-b", "main")
+        self.commit(_policy=GIT_POLICY)
+        channel.write_policy(GIT_POLICY)
+
+    def git(self, *arguments):
+        identity = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        command = ["git", "-C", str(self.folder), *arguments]
+        done = subprocess.run(command, env=os.environ | identity, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def commit(self, **files):
+        for name, text in files.items():
+            path = self.environments / "staging" / f"{name}.yaml"
+            path.unlink() if text is None else path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "change")
+        return self.git("rev-parse", "HEAD")
+
+    def propose(self, prompt, **changes):
+        """What the pipeline proposes, as the text of a file."""
+        outcome = self.channel.publish(prompt, signing_key=None, **changes)
+        assert outcome.outcome == "proposed"
+        return outcome.proposal
+
+    def plan(self, **changes):
+        return plan_channel(self.environments, "staging", **(self._common() | changes))
+
+    def apply(self, **changes):
+        mine = {"signing_key": self.channel.signing_key, "state_dir": self.channel.folder / "journals"}
+        return apply_channel(self.environments, "staging", **(self._common() | mine | changes))
+
+    def _common(self):
+        return {"store": self.channel.store, "trust_root": self.channel.trust_root, "clock": self.channel.clock}
+
+
+@pytest.fixture
+def repository(channel):
+    return Repository(channel)
+
+
+def test_a_merged_proposal_is_published_with_its_commit(any_channel, make_prompt):
+    repository, prompt = Repository(any_channel), make_prompt()
+    commit = repository.commit(greeting=repository.propose(prompt))
+    plan = repository.plan()
+    assert plan.outcome == "change"
+    assert plan.differences[0] == f"greeting: (nothing) -> base {BASE[:12]}: {prompt.digest[:12]} (weight 1)"
+    outcome = repository.apply()
+    assert (outcome.outcome, outcome.generation) == ("published", 2)
+    snapshot = any_channel.reader().refresh()
+    assert snapshot.load(prompt.digest) == prompt
+    assert snapshot.statement.git_commit == commit
+    assert repository.plan().outcome == "unchanged"
+    assert repository.apply().outcome == "unchanged"
+
+
+def test_planning_writes_nothing(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    before = sorted(repository.channel.store.list(""))
+    repository.plan()
+    assert sorted(repository.channel.store.list("")) == before
+
+
+def test_a_revert_rolls_back(repository, make_prompt):
+    old, new = make_prompt(1), make_prompt(2)
+    repository.commit(greeting=repository.propose(old))
+    repository.apply()
+    repository.commit(greeting=repository.propose(new))
+    repository.apply()
+    repository.git("revert", "--no-edit", "HEAD")
+    assert repository.apply().generation == 4
+    snapshot = repository.channel.reader().refresh()
+    assert [share.prompt for share in snapshot.prompts["greeting"].bases[BASE]] == [old.digest]
+
+
+def test_a_missing_file_unpublishes_nothing_and_removed_does(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt(1)), farewell=repository.propose(make_prompt(2), name="farewell"))
+    repository.apply()
+    repository.commit(greeting=None)
+    assert repository.plan().outcome == "unchanged"
+    repository.commit(greeting="schema_version: 1\nremoved: true\n")
+    assert "greeting: base" in repository.plan().differences[0]
+    assert repository.plan().differences[0].endswith("-> (nothing)")
+    repository.apply()
+    assert sorted(repository.channel.reader().refresh().prompts) == ["farewell"]
+
+
+def test_one_refused_name_holds_back_all(repository, make_prompt):
+    repository.channel.write_policy(GIT_POLICY + "allow_undecided: true\n")
+    undecided = repository.propose(make_prompt(1), verdict="undecided")
+    repository.commit(greeting=undecided, farewell=repository.propose(make_prompt(2), name="farewell"))
+    outcome = repository.apply()
+    assert (outcome.outcome, outcome.generation) == ("refused", 0)
+    assert "greeting" in outcome.reasons[0]
+    assert repository.channel.log.numbers() == [1]
+
+
+def test_a_canary_is_two_prompts_with_weights(repository, make_prompt):
+    texts = [repository.propose(make_prompt(seed)) for seed in (1, 2)]
+    approvals = [text.split('approval: "')[1][:64] for text in texts]
+    shares = tuple(
+        DesiredShare(prompt=make_prompt(seed).digest, approval=approval, weight=weight)
+        for seed, approval, weight in zip((1, 2), approvals, (9, 1), strict=True)
+    )
+    repository.commit(greeting=desired_yaml(Desired(schema_version=1, bases={BASE: shares}, pinned=True)))
+    repository.apply()
+    served = repository.channel.reader().refresh().prompts["greeting"]
+    assert [share.weight for share in served.bases[BASE]] == [9, 1]
+    assert served.pinned
+
+
+def test_a_review_is_needed_where_the_policy_says_so(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt()), _policy=GIT_POLICY + "review_required: true\n")
+    assert "not reviewed" in repository.plan().reasons[0]
+    assert repository.plan(review_status={"greeting/1": "approved"}).outcome == "change"
+
+
+def test_a_prompt_on_the_wrong_base_is_refused(repository, make_prompt):
+    text = repository.propose(make_prompt()).replace(BASE, "f" * 64)
+    repository.commit(greeting=text)
+    assert "was trained on base ba5eba5eba5e, not on ffffffffffff" in repository.plan().reasons[0]
+
+
+@pytest.mark.parametrize("which", ["manifest", "tensor", "approval", "evidence"])
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_what_the_files_name_has_to_be_in_the_store_and_whole(repository, make_prompt, which, how):
+    prompt = make_prompt()
+    text = repository.propose(prompt)
+    repository.commit(greeting=text)
+    approval = text.split('approval: "')[1][:64]
+    digest = {
+        "manifest": prompt.digest,
+        "tensor": prompt.manifest.parts[0].sha256,
+        "approval": approval,
+        "evidence": "",
+    }[which]
+    if which == "evidence":
+        from softprompt.documents import sha256_hex
+
+        digest = sha256_hex(b'{"accuracy":0.9}')
+    store = repository.channel.store
+    if how == "missing":
+        store._client.delete_object(**store._address(blob_key(digest)))
+    else:
+        store.put(blob_key(digest), b"{}")
+    with pytest.raises(VerificationFailed, match=digest):
+        repository.plan()
+
+
+def test_an_approval_of_another_prompt_or_version_is_refused(repository, make_prompt):
+    first, second = repository.propose(make_prompt(1)), repository.propose(make_prompt(2))
+    swapped = first.replace(first.split('approval: "')[1][:64], second.split('approval: "')[1][:64])
+    repository.commit(greeting=swapped)
+    with pytest.raises(VerificationFailed, match="not the one of this prompt"):
+        repository.plan()
+    repository.commit(greeting=first.replace('"greeting/1"', '"greeting/2"'))
+    with pytest.raises(VerificationFailed, match="not the one of this prompt"):
+        repository.plan()
+
+
+def test_uncommitted_changes_are_not_published(repository, make_prompt):
+    text = repository.propose(make_prompt())
+    for name in ("greeting", "untracked"):
+        (repository.environments / "staging" / f"{name}.yaml").write_text(text)
+        with pytest.raises(InvalidRequest, match=r"(?s)in no commit.*yaml"):
+            repository.apply()
+        repository.commit()
+        (repository.environments / "staging" / f"{name}.yaml").write_text(text + "pinned: true\n")
+        with pytest.raises(InvalidRequest, match="in no commit"):
+            repository.apply()
+        repository.commit()
+
+
+def test_an_older_commit_never_replaces_a_newer_ones_generation(repository, make_prompt):
+    old = repository.commit(greeting=repository.propose(make_prompt(1)))
+    repository.commit(greeting=repository.propose(make_prompt(2)))
+    repository.apply()
+    repository.git("checkout", "-q", old)
+    for call in (repository.plan, repository.apply):
+        with pytest.raises(InvalidRequest, match=r"(?s)commit that this checkout does not follow.*Update the checkout"):
+            call()
+    repository.git("checkout", "-q", "-b", "side", old)
+    repository.commit(greeting=repository.propose(make_prompt(3)))
+    with pytest.raises(InvalidRequest, match="does not follow"):
+        repository.apply()
+    assert repository.channel.log.numbers() == [1, 2]
+
+
+def test_an_apply_that_was_stopped_after_the_commit_is_recognised(repository, make_prompt, monkeypatch):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    plain = repository.channel.store
+
+    class Stopping:
+        def __getattr__(self, name):
+            return getattr(plain, name)
+
+        def create(self, key, data):
+            answer = plain.create(key, data)
+            if key.startswith("channels/"):
+                raise KeyboardInterrupt
+            return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        repository.apply(store=Stopping())
+    assert (repository.apply().outcome, repository.channel.log.numbers()) == ("published", [1, 2])
+
+
+def test_git_without_authority_publishes_nothing(repository, make_prompt):
+    repository.commit(_policy="schema_version: 1\nauthority: pipeline\n", greeting=repository.propose(make_prompt()))
+    with pytest.raises(InvalidRequest, match="does not give Git the authority"):
+        repository.apply()
+
+
+def test_what_is_no_checkout_is_named(repository, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bare")
+    with pytest.raises(InvalidRequest, match="not a Git checkout"):
+        plan_channel(folder, "staging", **repository._common())
