@@ -133,7 +133,7 @@ def ask(
     several input columns takes the text as JSON: '{"subject": "...", "body": "..."}'.
     """
     from softprompt.deployment import laptop
-    from softprompt.serving.ask import ask_prompt
+    from softprompt.ask import ask_prompt
 
     with _readable_errors(), laptop(Settings.from_environment()):
         answer = ask_prompt(Settings.from_environment(), channel, prompt, text, base_uri=base_model, compare=compare)

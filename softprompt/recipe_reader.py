@@ -15,13 +15,14 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRecipe
 from softprompt.recipe import Recipe
 
 MAX_RECIPE_BYTES = 256 * 1024
+MAX_DEPTH = 20
 
 Path = tuple[int | str, ...]
 
@@ -55,14 +56,24 @@ def parse_yaml(text: str, *, source: str) -> CommentedMap:
     if len(text) > MAX_RECIPE_BYTES:
         raise InvalidRecipe("A recipe is larger than it may be.", where=source, expected=f"<= {MAX_RECIPE_BYTES} bytes")
     try:
-        if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(StringIO(text))):
-            raise InvalidRecipe("A recipe may not use YAML aliases (*name).", where=source, hint="Write the value out.")
+        _check_events(text, source)
         tree = YAML(typ="rt", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise InvalidRecipe("The recipe is not valid YAML.", where=_yaml_place(error, source), actual=_first_line(error)) from None
     if not isinstance(tree, CommentedMap):
         raise InvalidRecipe("A recipe is a mapping of keys to values.", where=source, actual=type(tree).__name__)
     return tree
+
+
+def _check_events(text: str, source: str) -> None:
+    """Refuse aliases and deep nesting while they are read: a kilobyte of either can keep a parser busy for minutes."""
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(StringIO(text)):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if isinstance(event, AliasEvent):
+            raise InvalidRecipe("A recipe may not use YAML aliases (*name).", where=source, hint="Write the value out.")
+        if depth > MAX_DEPTH:
+            raise InvalidRecipe("A recipe is nested too deeply.", where=source, expected=f"<= {MAX_DEPTH} levels")
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import re
 
+from softprompt.errors import InvalidRequest
+
 _FIELD = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -35,3 +37,21 @@ def fill_template(template: str, values: dict[str, str]) -> str:
         return token[0] if token in ("{{", "}}") else values[match.group(1)]
 
     return _FIELD.sub(replacement, template)
+
+
+def values_for(template: str, given: str | dict[str, str]) -> dict[str, str]:
+    """Values of a template's fields from what a client sent.
+
+    Raises:
+        InvalidRequest: A field is missing or unknown, or one text is given for several fields.
+    """
+    fields = template_fields(template)
+    if isinstance(given, str) and len(fields) == 1:
+        return {fields[0]: given}
+    if isinstance(given, str) or set(given) != set(fields):
+        raise InvalidRequest(
+            "The input does not fit the prompt's template.",
+            expected=f"values for {', '.join(fields)}",
+            actual="one text" if isinstance(given, str) else f"values for {', '.join(given)}",
+        )
+    return given

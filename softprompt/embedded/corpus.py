@@ -23,7 +23,7 @@ CORPUS_DOCUMENTS, CORPUS_SEED = 26_000, 11
 _SHINGLE_WORDS = 6
 
 # What may be noted about a message or asked about it; the telling ones more often.
-FIELDS = ("topic", "topic", "team", "team", "summary", "step", "reply", "reply", "mood", "region", "product", "order")
+FIELDS = ("topic", "team", "summary", "summary", "step", "step", "reply", "reply", "mood", "region", "product", "order")
 
 
 class TextFilter:
@@ -63,13 +63,13 @@ def _draw_document(rng: Random) -> str:
 class Case:
     """One customer's matter, and what each kind of field says about it."""
 
-    def __init__(self, rng: Random, topic: str | None = None) -> None:
+    def __init__(self, rng: Random, topic: str | None = None, brief: bool = False) -> None:
         self.rng = rng
         self.topics: Mapping[str, Mapping[str, Any]] = load_bank("corpus")["topics"]
         self.topic = topic or pick(list(self.topics), rng)
         self.mood = draw_mood(rng)
         self.facts = draw_facts(pick(REGIONS, rng), rng, order_digits=pick((5, 6, 6, 6, 7), rng))
-        self.message = write_message(self.topic, self.mood, self.facts, rng, brief=rng.random() < 0.7)
+        self.message = write_message(self.topic, self.mood, self.facts, rng, brief=brief or rng.random() < 0.7)
 
     def say(self, templates: Sequence[str]) -> str:
         """Expands one of `templates` with this case's facts."""
@@ -142,22 +142,24 @@ def _pick_distinct(options: Sequence[str], num_wanted: int, rng: Random) -> list
 def write_desk_plan(rng: Random) -> str:
     """A made-up shop's names for its desks, then messages that are sent to them by these names."""
     bank, topics = load_bank("corpus"), load_bank("corpus")["topics"]
-    chosen = sorted(topics, key=lambda _: rng.random())[: pick((2, 3, 4, 5, 6), rng)]
+    chosen = _pick_distinct(list(topics), pick((2, 3, 4, 6, 8), rng), rng)
     plan = {topic: draw_desk_name(rng) for topic in chosen}
-    arrow = pick((": ", " = ", " - ", " <- "), rng)
-    lines = [f"{name}{arrow}{pick(topics[topic]['topic'] + topics[topic]['team'], rng)}" for topic, name in plan.items()]
+    arrow, turned = pick((": ", " = ", " - ", " -> "), rng), rng.random() < 0.5
+    pairs = [(name, pick(topics[topic]["topic"] + topics[topic]["team"], rng)) for topic, name in plan.items()]
+    lines = [arrow.join(reversed(pair) if turned else pair) for pair in pairs]
     title = pick(("Desks", "Our teams", "Teams", "Who does what", "Routing", "Queues"), rng)
-    message_name, team_name = pick(bank["documents"]["message_names"], rng), pick(bank["documents"]["team_names"], rng)
-    shown = [(case, plan[case.topic]) for case in (Case(rng, pick(chosen, rng)) for _ in range(pick((1, 1, 2), rng)))]
-    tickets = [f"{message_name}: {case.message}\n{team_name}: {name}" for case, name in shown]
-    return f"{title}\n" + pick(("\n", "\n", "; "), rng).join(lines) + "\n\n" + "\n\n".join(tickets)
+    message_name = pick(bank["documents"]["message_names"], rng)
+    cue = pick(bank["documents"]["team_names"] + bank["tasks"]["cues"], rng)
+    cases = [Case(rng, pick(chosen, rng), brief=True) for _ in range(pick((2, 3, 4), rng))]
+    tickets = [f"{message_name}: {case.message}\n{cue}: {plan[case.topic]}" for case in cases]
+    return f"{title}\n" + pick(("\n", "\n", "; "), rng).join(lines) + "\n\n" + "\n".join(tickets)
 
 
 def draw_desk_name(rng: Random) -> str:
     """One or two everyday words; never one of the dataset's queue names."""
     words: Sequence[str] = load_bank("corpus")["documents"]["code_words"]
     while True:
-        name = pick(words, rng) if rng.random() < 0.3 else f"{pick(words, rng)} {pick(words, rng)}"
+        name = pick(words, rng) if rng.random() < 0.7 else f"{pick(words, rng)} {pick(words, rng)}"
         if name not in QUEUES:
             return name
 
@@ -166,7 +168,7 @@ def write_examples(rng: Random) -> str:
     """What customers say, one sentence each, and what it is about: a training sheet for new staff."""
     bank, topics = load_bank("corpus"), load_bank("corpus")["topics"]
     happened = load_bank("phrases")["situations"]
-    field = pick(("topic", "topic", "team", "summary"), rng)
+    field = pick(("topic", "team", "summary", "step"), rng)
     arrow = pick((": ", " = ", " -> ", f" | {pick(bank['documents'].get(f'{field}_names'), rng)}: "), rng)
     lines = []
     for _ in range(pick((3, 4, 5, 6, 8), rng)):
@@ -201,7 +203,7 @@ def write_guide(rng: Random) -> str:
     return expand(pick(bank["titles"], rng), facts, rng) + "\n" + pick(("\n", " "), rng).join(said)
 
 
-_KINDS = (write_record,) * 6 + (write_task,) * 6 + (write_examples,) * 5 + (write_desk_plan,) * 1 + (write_dialogue,) * 1 + (write_guide,)
+_KINDS = (write_record,) * 6 + (write_task,) * 6 + (write_examples,) * 5 + (write_desk_plan,) + (write_dialogue,) + (write_guide,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

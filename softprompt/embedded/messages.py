@@ -61,6 +61,8 @@ def _type_carelessly(text: str, rng: Random) -> str:
 def _slip(text: str, rng: Random) -> str:
     """One slip of the finger inside a longer word: two letters swapped, one lost or one doubled."""
     places = [at for at in range(1, len(text) - 3) if text[at - 1 : at + 3].isalpha()]
+    if not places:
+        return text
     at = pick(places, rng)
     wrong = pick((text[at + 1] + text[at], text[at], text[at] * 2 + text[at + 1]), rng)
     return text[:at] + wrong + text[at + 2 :]

@@ -27,6 +27,11 @@ class PrefixVectors:
         """Prompt tokens `P`."""
         return 0 if self.vectors is None else len(self.vectors)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory it holds."""
+        return 0 if self.vectors is None else self.vectors.nbytes
+
 
 class Concatenate:
     """Runs a base over prompt and text joined; see `Strategy`."""

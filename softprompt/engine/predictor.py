@@ -57,6 +57,11 @@ class Predictor:
         with torch.no_grad():
             self._prefix: Prefix = self._strategy.prefix(prompt)
 
+    @property
+    def num_prefix_bytes(self) -> int:
+        """Memory that the prepared prompt holds."""
+        return self._prefix.num_bytes
+
     def predict(self, inputs: Sequence[dict[str, str]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """Answer each row.
 

@@ -30,6 +30,11 @@ class PrefixCache:
     layers: list[tuple[Tensor, Tensor]]
     num_tokens: int
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory it holds."""
+        return sum(part.nbytes for pair in self.layers for part in pair)
+
 
 class SharedPrefix:
     """Runs a causal base behind a cached prompt; see `Strategy`."""

@@ -21,6 +21,10 @@ class Prefix(Protocol):
     def num_tokens(self) -> int:
         """Prompt tokens `P`; 0 for the bare base."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory it holds."""
+
 
 class State(Protocol):
     """Rows in the middle of an answer: everything that determines what comes next."""

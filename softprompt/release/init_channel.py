@@ -75,9 +75,16 @@ def init_channel(
         signer = _key(publishing_key_file(keys_dir, channel), trust_root, channel)
         root = _trust_root(trust_root, channel, root_signer, signer)
         log = ChannelLog(store, channel, root)
-        created = _begin(log, Publisher(log=log, signer=signer, state_dir=keys_dir, clock=clock))
+        created = not log.numbers()
+        if created:
+            Publisher(log=log, signer=signer, state_dir=keys_dir, clock=clock).begin(ChannelState())
     head = log.head()
-    assert head is not None, "it was there or has just been made"
+    if head is None:
+        raise InvalidRequest(
+            "The store has generations of this channel, and none of them verifies with this trust root.",
+            where=f"{log.store.uri}, channel {log.channel}",
+            hint="Use the trust root that the channel was made with, or another store or channel.",
+        )
     return InitOutcome(
         channel=channel,
         channel_id=root.channel(channel).id,
@@ -125,16 +132,3 @@ def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: Cry
     )
     write_durably(path, sign_trust_root(new, root_signer))
     return new
-
-
-def _begin(log: ChannelLog, publisher: Publisher) -> bool:
-    if log.head() is not None:
-        return False
-    if log.numbers():
-        raise InvalidRequest(
-            "The store has generations of this channel, and none of them verifies with this trust root.",
-            where=f"{log.store.uri}, channel {log.channel}",
-            hint="Use the trust root that the channel was made with, or another store or channel.",
-        )
-    publisher.begin(ChannelState())
-    return True

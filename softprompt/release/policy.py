@@ -72,7 +72,7 @@ class Desired(Document):
     """What one name should serve."""
 
     schema_version: Literal[1]
-    bases: dict[Sha256, tuple[DesiredShare, ...]] = {}
+    bases: dict[Sha256, tuple[DesiredShare, ...]] = Field(default_factory=dict)
     """Base fingerprint -> prompts."""
     shadow: tuple[DesiredShare, ...] = ()
     """Prompts that see the same requests without answering them."""

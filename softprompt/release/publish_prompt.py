@@ -148,9 +148,13 @@ def _propose(
     generation = head.signed.generation
     plan = decide(generation)
     if plan.outcome == "refused":
-        return PublishOutcome(outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons)
+        return PublishOutcome(
+            outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons
+        )
     if plan.outcome == "unchanged":
-        return PublishOutcome(outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest)
+        return PublishOutcome(
+            outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest
+        )
     put_blobs(log.store, blobs)
     text = desired_yaml(_desired(plan.state, name))
     key = proposal_key(log.channel, name, text.encode())
@@ -203,7 +207,9 @@ def _approval(
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidRequest(
-            "The prompt's evidence cannot be stored.", where=".".join(str(part) for part in first["loc"] if part != "[key]"), actual=first["msg"]
+            "The prompt's evidence cannot be stored.",
+            where=".".join(str(part) for part in first["loc"] if part != "[key]"),
+            actual=first["msg"],
         ) from None
 
 

@@ -117,24 +117,22 @@ class Publisher:
                 generation = self._next(head, plan.state, git_commit)
                 if self._commit(generation):
                     return _published(generation, plan)
-                time.sleep(random.uniform(0, _PAUSE_SECONDS))
+                time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311  (so that losers do not meet again)
         raise StoreUnavailable(
             f"Other publishers were faster {_RACES} times.",
             where=f"{self._log.store.uri}, channel {self._log.channel}",
             hint="Try again.",
         )
 
-    def begin(self, state: ChannelState) -> int:
-        """State the first generation of a channel that has none, and return its number; for `init_channel`.
+    def begin(self, state: ChannelState) -> None:
+        """State the first generation of a channel that has none, unless somebody is faster; for `init_channel`.
 
         Raises:
             PublishUnknown, StoreUnavailable: As `publish` does.
         """
         with file_lock(self._lock):
             probe_conditional_writes(self._log.store)
-            # Whoever is faster has stated the same: nothing.
             self._commit(self._generation(number=1, previous="", skipped=(), state=state, created=self._clock()))
-        return 1
 
     def _head(self) -> Head:
         head = self._log.head()

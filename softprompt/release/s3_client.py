@@ -100,7 +100,7 @@ def parse_s3_uri(uri: str) -> tuple[str, str]:
 
 
 def error_code(error: Exception) -> str:
-    """The S3 error code (`NoSuchKey`), the status of a reply without one (`404`), or the name of botocore's exception."""
+    """The S3 error code (`NoSuchKey`), the status of a reply without one (`404`), or the exception's name."""
     response: Any = getattr(error, "response", None)
     code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
     return str(code or http_status(error) or type(error).__name__)

@@ -103,9 +103,9 @@ class Served(Document):
 class ChannelState(Document):
     """Everything that a channel serves, apart from when and by whom it was stated."""
 
-    prompts: dict[Name, Served] = {}
+    prompts: dict[Name, Served] = Field(default_factory=dict)
     """Name -> prompts."""
-    approvals: dict[Sha256, Approval] = {}
+    approvals: dict[Sha256, Approval] = Field(default_factory=dict)
     """Prompt digest -> what was known about it; for each prompt that a name uses, and no other."""
     revoked: tuple[Sha256, ...] = ()
     """Prompts that must not be served, whatever else says so."""

@@ -69,8 +69,8 @@ class TrustRoot(Document):
     root_key_id: Sha256
     root_key: PublicKey
     """Signs this document and the next version."""
-    channels: dict[Name, ChannelTrust] = {}
-    publishing_keys: dict[Sha256, PublishingKey] = {}
+    channels: dict[Name, ChannelTrust] = Field(default_factory=dict)
+    publishing_keys: dict[Sha256, PublishingKey] = Field(default_factory=dict)
     """Key id -> key."""
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -38,6 +39,18 @@ class Estimate:
     base_parameters: int
     trainable_parameters: int
     prompt_bytes: int
+
+    def lines(self) -> list[tuple[str, str]]:
+        """The same for a person, as (what, how much)."""
+        return [
+            ("rows", ", ".join(f"{count:,} {part}" for part, count in self.rows.items())),
+            ("steps", f"{self.steps:,} at {self.step_seconds * 1000:.0f} ms, measured here"),
+            ("tokens", f"{self.tokens:,}"),
+            ("time to tune", f"about {self.tuning_seconds:.0f} s"),
+            ("memory", f"{self.peak_memory_bytes / 2**20:,.0f} MiB a worker"),
+            ("base model", f"{self.base_parameters:,} numbers, frozen"),
+            ("prompt", f"{self.trainable_parameters:,} numbers, {self.prompt_bytes:,} bytes"),
+        ]
 
 
 def estimate_run(resolved: ResolvedRecipe) -> Estimate:
@@ -75,8 +88,7 @@ def estimate_run(resolved: ResolvedRecipe) -> Estimate:
     )
 
 
-def _seconds(work: object) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
-    assert callable(work)
     work()
     return time.perf_counter() - began

@@ -1,5 +1,6 @@
 """The laptop's S3 server: one per folder, whatever happens to those who use it."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -98,7 +99,9 @@ def test_it_starts_quickly(folder):
 def test_it_listens_on_this_machine_only(folder):
     with embedded_s3(folder) as server:
         port = int(server.access.endpoint_url.rsplit(":", 1)[1])
-        listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"]
+        listening = [
+            line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
+        ]
         assert [address for address in listening if address.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
 
 
@@ -228,7 +231,9 @@ def test_a_recycled_process_id_is_never_killed(folder):
     try:
         (folder / "tmp" / f"ministack-{port}.pid").write_text(str(stranger.pid))
         with embedded_s3(folder) as server:
-            (folder / "tmp" / f"ministack-{server.access.endpoint_url.rsplit(':', 1)[1]}.pid").write_text(str(stranger.pid))
+            (folder / "tmp" / f"ministack-{server.access.endpoint_url.rsplit(':', 1)[1]}.pid").write_text(
+                str(stranger.pid)
+            )
             os.kill(server_pids(folder)[0], signal.SIGKILL)
         assert stranger.poll() is None
     finally:
@@ -240,9 +245,11 @@ def test_a_live_server_whose_process_id_is_not_known_is_reported_and_nobody_kill
     monkeypatch.setattr(s3, "STOP_TIMEOUT_SECONDS", 0.2)
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        with pytest.raises(StoreUnavailable, match="does not end"), embedded_s3(folder) as server:
-            port = server.access.endpoint_url.rsplit(":", 1)[1]
-            (folder / "tmp" / f"ministack-{port}.pid").write_text(str(stranger.pid))
+        use = embedded_s3(folder)
+        port = use.__enter__().access.endpoint_url.rsplit(":", 1)[1]
+        (folder / "tmp" / f"ministack-{port}.pid").write_text(str(stranger.pid))
+        with pytest.raises(StoreUnavailable, match="does not end"):
+            use.__exit__(None, None, None)
         assert stranger.poll() is None
         assert len(server_pids(folder)) == 1
     finally:
@@ -259,12 +266,20 @@ def test_somebody_elses_server_on_the_port_is_not_believed(folder):
             assert not server.access.endpoint_url.endswith(f":{port}")
 
 
-def test_a_port_that_is_taken_in_the_last_moment_is_no_obstacle(folder, monkeypatch):
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        ports = iter([other.getsockname()[1], s3._free_port()])
+@pytest.mark.parametrize("by", ["something silent", "another folder's server"])
+def test_a_port_that_is_taken_in_the_last_moment_is_no_obstacle(folder, monkeypatch, tmp_path, by):
+    free_port = s3._free_port
+    with contextlib.ExitStack() as stack:
+        if by == "something silent":
+            taken = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        else:
+            other = stack.enter_context(embedded_s3(tmp_path / "other"))
+            taken = int(other.access.endpoint_url.rsplit(":", 1)[1])
+        ports = iter([taken, free_port()])
         monkeypatch.setattr(s3, "_free_port", lambda: next(ports))
-        with embedded_s3(folder) as server:
-            put(server, "key", b"x")
+        server = stack.enter_context(embedded_s3(folder))
+        assert not server.access.endpoint_url.endswith(f":{taken}")
+        put(server, "key", b"x")
 
 
 def test_half_written_objects_of_a_killed_server_are_swept_away(folder):
@@ -297,12 +312,13 @@ def test_a_forked_child_does_not_keep_the_server(folder):
     with embedded_s3(folder):
         child = os.fork()
         if child == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
     try:
         assert server_pids(folder) == []
+        start = time.monotonic()
         with embedded_s3(folder):
-            pass
+            assert time.monotonic() - start < 30
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from conftest import CAUSAL, V, tiny_base  # type: ignore[import-not-found]
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from softprompt.base_model import FrozenBase
@@ -15,9 +14,16 @@ from softprompt.engine.head import Head
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Strategy, choose_strategy
+from tests.families import CAUSAL, FAMILIES, V, tiny_base
 
 P = 12
 TOLERANCE = 1e-5
+
+
+@pytest.fixture(params=list(FAMILIES))
+def base(request) -> FrozenBase:
+    """Each family in turn."""
+    return tiny_base(request.param)
 
 
 def rows(lengths=(5, 20, 9, 1), answers=(3, 1, 2, 4), seed=0):

@@ -90,7 +90,7 @@ def store(ministack: S3Access) -> S3Store:
 @functools.cache
 def _client(access: S3Access) -> Any:
     """Making one takes 0.3 s."""
-    return s3_client(access)
+    return s3_client(access, read_timeout_seconds=5)
 
 
 @pytest.fixture(scope="session")
@@ -143,7 +143,12 @@ class Channel:
         return ChannelLog(self.store, self.name, load_trust_root(self.trust_root))
 
     def begin(self, **changes: Any) -> Any:
-        given = {"store": self.store, "keys_dir": self.folder / "keys", "trust_root": self.trust_root, "clock": self.clock}
+        given = {
+            "store": self.store,
+            "keys_dir": self.folder / "keys",
+            "trust_root": self.trust_root,
+            "clock": self.clock,
+        }
         return init_channel(self.name, **(given | changes))
 
     def write_policy(self, text: str = LAPTOP_POLICY) -> None:
@@ -241,7 +246,7 @@ class Proxy:
         self.access = dataclasses.replace(upstream, endpoint_url=f"http://127.0.0.1:{self._server.server_port}")
 
     def do(self, what: str, method: str, times: int = 1_000_000) -> None:
-        """`lose_reply`, `lose_request`, `ignore_condition`, or a status such as `403`; to the next requests of a method."""
+        """`lose_reply`, `lose_request`, `ignore_condition`, or a status such as `403`; to requests of a method."""
         self._mischief = (what, method, times)
 
     def close(self) -> None:
@@ -293,8 +298,8 @@ class Proxy:
 CODES = {"403": "AccessDenied", "409": "ConditionalRequestConflict", "500": "InternalError", "501": "NotImplemented"}
 
 
-@pytest.fixture(params=["ministack", "versitygw"])
-def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
+@pytest.fixture(scope="session", params=["ministack", "versitygw"])
+def one_proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """A proxy before each server in turn."""
     proxy = Proxy(request.getfixturevalue(request.param))
     yield proxy
@@ -302,9 +307,16 @@ def proxy(request: pytest.FixtureRequest) -> Iterator[Proxy]:
 
 
 @pytest.fixture
+def proxy(one_proxy: Proxy) -> Proxy:
+    """The same, up to no mischief yet."""
+    one_proxy.do("", "")
+    return one_proxy
+
+
+@pytest.fixture
 def proxied(proxy: Proxy) -> S3Store:
     """An empty store behind the proxy."""
-    return S3Store("softprompt", uuid.uuid4().hex, s3_client(proxy.access, read_timeout_seconds=2))
+    return S3Store("softprompt", uuid.uuid4().hex, _client(proxy.access))
 
 
 @pytest.fixture

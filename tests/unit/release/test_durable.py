@@ -20,6 +20,24 @@ def test_what_is_written_is_read_and_replaced(tmp_path):
     assert os.listdir(path.parent) == ["file"]
 
 
+def test_a_reader_sees_the_old_bytes_or_the_new_and_nothing_between(tmp_path):
+    path, done, seen = tmp_path / "file", threading.Event(), set()
+    contents = [bytes([number]) * 500_000 for number in range(2)]
+    write_durably(path, contents[0])
+
+    def read():
+        while not done.is_set():
+            seen.add(read_if_there(path))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    for number in range(60):
+        write_durably(path, contents[number % 2])
+    done.set()
+    thread.join()
+    assert seen <= set(contents)
+
+
 def test_a_missing_file_is_none(tmp_path):
     assert read_if_there(tmp_path / "none") is None
 

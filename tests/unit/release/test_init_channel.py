@@ -6,11 +6,10 @@ import threading
 import pytest
 
 from softprompt.errors import InvalidRequest
+from softprompt.release.init_channel import init_channel
 from softprompt.release.layout import generation_key
 from softprompt.release.policy import LAPTOP_POLICY
 from softprompt.release.trust import load_signer, load_trust_root
-
-from softprompt.release.init_channel import init_channel
 
 
 def test_it_makes_keys_root_and_an_empty_generation_one(any_channel):
@@ -44,7 +43,9 @@ def test_two_at_once_make_one_channel(store, tmp_path):
 
     def run():
         barrier.wait()
-        results.append(init_channel("staging", store=store, keys_dir=tmp_path / "keys", trust_root=tmp_path / "root.json"))
+        results.append(
+            init_channel("staging", store=store, keys_dir=tmp_path / "keys", trust_root=tmp_path / "root.json")
+        )
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
@@ -58,7 +59,11 @@ def test_two_at_once_make_one_channel(store, tmp_path):
 def test_another_channel_is_added_to_the_root_with_a_key_of_its_own(channel):
     first = load_trust_root(channel.trust_root)
     outcome = init_channel(
-        "production", store=channel.store, keys_dir=channel.folder / "keys", trust_root=channel.trust_root, clock=channel.clock
+        "production",
+        store=channel.store,
+        keys_dir=channel.folder / "keys",
+        trust_root=channel.trust_root,
+        clock=channel.clock,
     )
     root = load_trust_root(channel.trust_root)
     assert (outcome.created, root.version) == (True, 2)
@@ -70,6 +75,25 @@ def test_a_channel_of_another_trust_root_is_left_alone(channel, tmp_path):
     with pytest.raises(InvalidRequest, match="none of them verifies with this trust root"):
         init_channel("staging", store=channel.store, keys_dir=tmp_path / "other", trust_root=tmp_path / "other.json")
     assert list(channel.store.list("channels/")) == [generation_key("staging", 1)]
+
+
+def test_somebody_who_was_faster_with_another_root_is_left_alone_too(channel, tmp_path, store):
+    """Between looking and creating."""
+    theirs = channel.store.get(generation_key("staging", 1), max_bytes=10_000)
+    empty = type(store)("softprompt", f"{store._prefix}empty", store._client)
+
+    class Racing:
+        def __getattr__(self, name):
+            return getattr(empty, name)
+
+        def create(self, key, data):
+            if key == generation_key("staging", 1):
+                empty.put(key, theirs)
+            return empty.create(key, data)
+
+    with pytest.raises(InvalidRequest, match="none of them verifies with this trust root"):
+        init_channel("staging", store=Racing(), keys_dir=tmp_path / "other", trust_root=tmp_path / "other.json")
+    assert empty.get(generation_key("staging", 1), max_bytes=10_000) == theirs
 
 
 @pytest.mark.parametrize("lost", ["root.pem", "publish-staging.pem"])
@@ -96,7 +120,10 @@ def test_an_unreachable_store_leaves_something_to_go_on_with(channel, make_promp
     from softprompt.release.s3_client import S3Access
     from softprompt.release.store import open_store
 
-    other = type(channel)(open_store("s3://b", S3Access(endpoint_url="http://127.0.0.1:9", access_key_id="k", secret_access_key="s")), tmp_path / "new")
+    other = type(channel)(
+        open_store("s3://b", S3Access(endpoint_url="http://127.0.0.1:9", access_key_id="k", secret_access_key="s")),
+        tmp_path / "new",
+    )
     with pytest.raises(StoreUnavailable):
         other.begin()
     root = load_trust_root(other.trust_root)

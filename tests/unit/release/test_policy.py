@@ -1,7 +1,7 @@
 """Policies and desired states, read strictly."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softprompt.errors import InvalidRequest
@@ -15,6 +15,7 @@ from softprompt.release.policy import (
     read_policy,
 )
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are busy
 DIGESTS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 SHARES = st.lists(
     st.builds(
@@ -55,7 +56,12 @@ names: ["team-*"]
 revoked: ["{"b" * 64}"]
 """
     policy = read_policy(write(tmp_path, text), "staging")
-    assert (policy.bases, policy.kinds, policy.max_age_days, policy.revoked) == (("a" * 64,), ("deep",), 30, ("b" * 64,))
+    assert (policy.bases, policy.kinds, policy.max_age_days, policy.revoked) == (
+        ("a" * 64,),
+        ("deep",),
+        30,
+        ("b" * 64,),
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,7 @@ def test_every_problem_is_named_at_once(tmp_path):
     assert "more" in str(caught.value)
 
 
+@UNHURRIED
 @given(
     st.one_of(
         st.just(Desired(schema_version=1, removed=True)),
@@ -119,7 +126,10 @@ def test_digests_that_look_like_numbers_read_back(tmp_path):
     [
         ("schema_version: 1\n", "at least one base model"),
         (f'schema_version: 1\nremoved: true\nbases: {{"{"a" * 64}": []}}\n', "at least one base model"),
-        (f'schema_version: 1\nbases:\n  "{"a" * 64}":\n  - prompt: "{"b" * 64}"\n', r"greeting.yaml:4: .*approval: is missing"),
+        (
+            f'schema_version: 1\nbases:\n  "{"a" * 64}":\n  - prompt: "{"b" * 64}"\n',
+            r"greeting.yaml:4: .*approval: is missing",
+        ),
     ],
 )
 def test_a_desired_state_that_says_nothing_is_refused(tmp_path, text, message):

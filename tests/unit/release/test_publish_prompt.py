@@ -18,7 +18,9 @@ def test_a_published_prompt_reaches_a_node(any_channel, make_prompt):
     assert (outcome.outcome, outcome.generation, outcome.prompt_digest) == ("published", 2, prompt.digest)
     snapshot = any_channel.reader().refresh()
     assert snapshot.generation == 2
-    assert [share.prompt for share in snapshot.prompts["greeting"].bases[prompt.manifest.base_fingerprint]] == [prompt.digest]
+    assert [share.prompt for share in snapshot.prompts["greeting"].bases[prompt.manifest.base_fingerprint]] == [
+        prompt.digest
+    ]
     assert snapshot.load(prompt.digest) == prompt
     assert (snapshot.stale, snapshot.alarms) == (False, ())
     with pytest.raises(InvalidRequest, match="does not serve"):
@@ -65,7 +67,10 @@ def test_an_expired_channel_can_be_published_to(channel, make_prompt):
 
 
 def test_prompts_of_other_names_and_bases_stay(channel, make_prompt):
-    first, other_base = make_prompt(1), make_prompt(2, base="0ther".replace("t", "a").replace("h", "b").replace("r", "c") * 12 + "abcd")
+    first, other_base = (
+        make_prompt(1),
+        make_prompt(2, base="0ther".replace("t", "a").replace("h", "b").replace("r", "c") * 12 + "abcd"),
+    )
     channel.publish(first)
     channel.publish(other_base)
     channel.publish(make_prompt(3), name="farewell")

@@ -284,7 +284,14 @@ def test_strays_are_skipped_and_named(channel, make_prompt):
 
 
 def test_keys_of_other_forms_are_not_generations(channel, make_prompt):
-    for key in ("000000000007.json.tmp", "7.json", "latest", "000000000000.json", "0000000000008.json", "x/000000000009.json"):
+    for key in (
+        "000000000007.json.tmp",
+        "7.json",
+        "latest",
+        "000000000000.json",
+        "0000000000008.json",
+        "x/000000000009.json",
+    ):
         channel.store.put(f"channels/staging/{key}", b"x")
     assert channel.log.numbers() == [1]
     assert channel.publish(make_prompt()).generation == 2

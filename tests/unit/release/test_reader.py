@@ -15,7 +15,7 @@ from softprompt.release.blobs import prompt_blobs
 from softprompt.release.init_channel import init_channel
 from softprompt.release.layout import LIFE_SECONDS, blob_key, generation_key
 from softprompt.release.s3_client import S3Access
-from softprompt.release.statement import Approval, ChannelState, Generation, Served, Share, format_time, to_statement
+from softprompt.release.statement import Approval, ChannelState, Generation, Served, format_time, to_statement
 from softprompt.release.store import open_store
 from softprompt.release.trust import load_signer, load_trust_root
 
@@ -258,6 +258,14 @@ def test_it_starts_without_the_store_and_says_so(channel, make_prompt):
     assert not restarted.refresh().stale
 
 
+def test_it_does_not_start_on_prompts_that_it_does_not_have(channel, make_prompt):
+    follow(channel, make_prompt)
+    shutil.rmtree(channel.folder / "node" / "blobs")
+    with pytest.raises(StoreUnavailable):
+        channel.reader(store=GONE).refresh()
+    assert channel.reader().refresh().generation == 2
+
+
 def test_without_state_and_without_the_store_there_is_nothing_to_serve(channel):
     with pytest.raises(StoreUnavailable):
         channel.reader("new-node", store=GONE).refresh()
@@ -402,8 +410,10 @@ def tamper(objects, key, how, other, position, mask):
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
-def test_whatever_is_done_to_the_store_a_node_serves_only_what_was_published(history, make_prompt, tmp_path_factory, data):
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=100)
+def test_whatever_is_done_to_the_store_a_node_serves_only_what_was_published(
+    history, make_prompt, tmp_path_factory, data
+):
     objects = dict(history.store.objects)
     keys = [*sorted(objects), generation_key("staging", 5), generation_key("staging", 6)]
     for _ in range(data.draw(st.integers(1, 4))):

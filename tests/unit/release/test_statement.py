@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from softprompt.documents import canonical_json
@@ -20,10 +20,13 @@ from softprompt.release.statement import (
     to_statement,
 )
 
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are busy
 DIGESTS = st.integers(0, 7).map(lambda number: f"{number:064x}")
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 SHARES = st.lists(DIGESTS, min_size=1, max_size=3, unique=True).flatmap(
-    lambda digests: st.tuples(*(st.builds(Share, prompt=st.just(one), weight=st.integers(1, 10_000)) for one in digests))
+    lambda digests: st.tuples(
+        *(st.builds(Share, prompt=st.just(one), weight=st.integers(1, 10_000)) for one in digests)
+    )
 )
 SERVED = st.builds(
     Served,
@@ -43,7 +46,13 @@ def states(draw):
 
 
 def approval(digest, **changes):
-    given = {"prompt": digest, "verdict": "passed", "numerics": "float32", "model_version": "a/1", "evidence": {"a.json": "e" * 64}}
+    given = {
+        "prompt": digest,
+        "verdict": "passed",
+        "numerics": "float32",
+        "model_version": "a/1",
+        "evidence": {"a.json": "e" * 64},
+    }
     return Approval(**(given | changes))
 
 
@@ -62,6 +71,7 @@ def generation(**changes):
     return Generation(**(given | changes))
 
 
+@UNHURRIED
 @given(states(), st.integers(0, 2**33))
 def test_a_statement_reads_back_as_what_was_written(state, created):
     written = generation(state=state, created=format_time(created), expires=format_time(created + 1))
@@ -70,6 +80,7 @@ def test_a_statement_reads_back_as_what_was_written(state, created):
     assert to_statement(from_statement(data, source="here")) == data
 
 
+@UNHURRIED
 @given(states(), st.data())
 def test_no_other_bytes_are_a_statement(state, data):
     written = to_statement(generation(state=state))
@@ -83,6 +94,7 @@ def test_no_other_bytes_are_a_statement(state, data):
     assert to_statement(read) == changed
 
 
+@UNHURRIED
 @given(st.integers(0, 2**33))
 def test_times_read_back(seconds):
     assert parse_time(format_time(seconds)) == seconds
@@ -91,7 +103,9 @@ def test_times_read_back(seconds):
 def test_it_is_an_in_toto_statement_about_the_prompts():
     digest = "1" * 64
     served = {"greeting": Served(bases={"b" * 64: (Share(prompt=digest),)})}
-    statement = json.loads(to_statement(generation(state=ChannelState(prompts=served, approvals={digest: approval(digest)}))))
+    statement = json.loads(
+        to_statement(generation(state=ChannelState(prompts=served, approvals={digest: approval(digest)})))
+    )
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["subject"] == [{"digest": {"sha256": digest}}]
     assert statement["predicateType"] == "urn:softprompt:generation:v1"

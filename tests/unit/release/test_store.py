@@ -74,7 +74,8 @@ def test_a_prefix_keeps_stores_apart(any_store):
 
 def test_age_is_measured_by_the_servers_clock(any_store, monkeypatch):
     any_store.put("key", b"x")
-    monkeypatch.setattr(time, "time", lambda: 0.0)
+    late = time.time() + 10**6
+    monkeypatch.setattr(time, "time", lambda: late)
     age = any_store.age_seconds("key")
     assert age is not None
     assert 0 <= age < 60
@@ -116,7 +117,9 @@ def test_reads_and_puts_are_repeated(proxy, proxied, what):
 
 def test_a_server_that_stays_broken_is_reported(proxy, proxied):
     proxy.do("500", "GET")
-    with pytest.raises(StoreUnavailable, match=r"(?s)did not read an object.*key some/key.*InternalError.*server has a problem"):
+    with pytest.raises(
+        StoreUnavailable, match=r"(?s)did not read an object.*key some/key.*InternalError.*server has a problem"
+    ):
         proxied.get("some/key", max_bytes=1)
 
 
@@ -150,7 +153,11 @@ def test_a_missing_bucket_is_an_error_and_never_a_missing_object(request, server
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://no-such-host.invalid:9000"])
 def test_a_server_that_is_not_there_is_reported_quickly(endpoint):
     store = open_store("s3://bucket", S3Access(endpoint_url=endpoint, access_key_id="k", secret_access_key="s"))
-    for call in (lambda: store.get("key", max_bytes=1), lambda: store.create("key", b"x"), lambda: list(store.list(""))):
+    for call in (
+        lambda: store.get("key", max_bytes=1),
+        lambda: store.create("key", b"x"),
+        lambda: list(store.list("")),
+    ):
         start = time.perf_counter()
         with pytest.raises(StoreUnavailable, match=r"(?s)s3://bucket.*Is the server running"):
             call()
@@ -207,10 +214,11 @@ def test_the_probe_passes_and_leaves_one_constant_object(any_store):
 
 
 def test_a_store_that_ignores_conditions_is_refused(proxy, proxied):
+    if proxy.access.access_key_id != "softprompt":
+        pytest.skip("this server would notice the changed request by its signature")
     proxy.do("ignore_condition", "PUT")
-    if proxy.access.access_key_id == "softprompt":  # the other one would notice the changed request by its signature
-        with pytest.raises(StoreUnavailable, match="does not honour conditional writes"):
-            probe_conditional_writes(proxied)
+    with pytest.raises(StoreUnavailable, match="does not honour conditional writes"):
+        probe_conditional_writes(proxied)
 
 
 def test_a_store_that_knows_no_conditions_is_refused(proxy, proxied):

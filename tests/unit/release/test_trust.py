@@ -29,10 +29,17 @@ def root(**changes):
         "version": 1,
         "root_key_id": ROOT.public_key.keyid,
         "root_key": PublicKey.of(ROOT.public_key),
-        "channels": {"staging": ChannelTrust(id="a" * 32), "production": ChannelTrust(id="b" * 32, minimum_generation=9)},
+        "channels": {
+            "staging": ChannelTrust(id="a" * 32),
+            "production": ChannelTrust(id="b" * 32, minimum_generation=9),
+        },
         "publishing_keys": {
-            ED25519.public_key.keyid: PublishingKey(**PublicKey.of(ED25519.public_key).model_dump(), channels=("staging",)),
-            ECDSA.public_key.keyid: PublishingKey(**PublicKey.of(ECDSA.public_key).model_dump(), channels=("production",)),
+            ED25519.public_key.keyid: PublishingKey(
+                **PublicKey.of(ED25519.public_key).model_dump(), channels=("staging",)
+            ),
+            ECDSA.public_key.keyid: PublishingKey(
+                **PublicKey.of(ECDSA.public_key).model_dump(), channels=("production",)
+            ),
         },
     }
     return TrustRoot(**(given | changes))

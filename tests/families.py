@@ -1,6 +1,5 @@
 """Tiny random base models of every family, so that exactness is tested where the architectures differ."""
 
-import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
@@ -46,9 +45,3 @@ def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
             parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype) * (0.5 if "embed" in name else 0.25)
     model.requires_grad_(False)
     return FrozenBase(model.eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]  # these tests feed token ids
-
-
-@pytest.fixture(params=list(FAMILIES))
-def base(request: pytest.FixtureRequest) -> FrozenBase:
-    """Each family in turn."""
-    return tiny_base(request.param)

@@ -1,0 +1,130 @@
+"""matplotlib figures as inline SVG that takes the page's colours, so that light and dark are one picture."""
+
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from markupsafe import Markup, escape
+
+_COLOURS = {"ink": "#010101", "faint": "#020202", "first": "#030303", "second": "#040404", "third": "#050505"}
+"""Stand-ins that no figure uses otherwise; each becomes the CSS variable `--plot-NAME`."""
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "softprompt",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.edgecolor": _COLOURS["faint"],
+    "axes.labelcolor": _COLOURS["ink"],
+    "text.color": _COLOURS["ink"],
+    "xtick.color": _COLOURS["ink"],
+    "ytick.color": _COLOURS["ink"],
+    "grid.color": _COLOURS["faint"],
+    "grid.linewidth": 0.5,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+
+Estimate = tuple[str, float, float, float]
+"""(name, estimate, low, high)"""
+
+
+def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
+    """Horizontal bars with their intervals, the first one emphasised.
+
+    Args:
+        estimates: One bar each, top to bottom.
+        label: Of the axis, 0 to 1.
+        lines: Name -> place of a vertical line, such as a gate's threshold.
+    """
+    with _figure(7.2, 0.7 + 0.42 * len(estimates)) as (figure, axes):
+        for place, (_, value, low, high) in enumerate(estimates):
+            colour = _COLOURS["first" if place == 0 else "second"]
+            axes.barh(place, value, height=0.55, color=colour, alpha=0.9 if place == 0 else 0.55)
+            axes.plot([low, high], [place, place], color=_COLOURS["ink"], linewidth=1.6, solid_capstyle="butt")
+            axes.annotate(f"{value:.3f}", (max(high, value), place), (6, 0), textcoords="offset points", va="center")
+        for name, at in lines.items():
+            axes.axvline(at, color=_COLOURS["third"], linewidth=1.4, linestyle="--")
+            axes.annotate(name, (at, -0.62), (3, 0), textcoords="offset points", color=_COLOURS["third"], fontsize=9)
+        axes.set_yticks(range(len(estimates)), [name for name, *_ in estimates])
+        axes.set_ylim(len(estimates) - 0.5, -0.8)
+        axes.set_xlim(0, 1.08)
+        axes.set_xlabel(label)
+        axes.grid(visible=False, axis="y")
+        spoken = "; ".join(f"{name} {value:.3f}, interval {low:.3f} to {high:.3f}" for name, value, low, high in estimates)
+        return _svg(figure, f"{label}: {spoken}")
+
+
+def curves_plot(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str, mark: float | None) -> Markup:
+    """Lines over a common axis.
+
+    Args:
+        curves: Name -> (x, y) points.
+        x_label: Of the horizontal axis.
+        y_label: Of the vertical axis.
+        mark: Place of a vertical line, such as the best step.
+    """
+    with _figure(7.2, 2.7) as (figure, axes):
+        for colour, (name, points) in zip(("first", "second", "third"), curves.items(), strict=False):
+            axes.plot(*zip(*points, strict=True), color=_COLOURS[colour], label=name, linewidth=1.8, marker="o", markersize=3)
+        if mark is not None:
+            axes.axvline(mark, color=_COLOURS["third"], linewidth=1.2, linestyle="--")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if len(curves) > 1:
+            axes.legend()
+        spoken = "; ".join(f"{name} from {points[0][1]:.3f} to {points[-1][1]:.3f}" for name, points in curves.items())
+        return _svg(figure, f"{y_label} over {x_label}: {spoken}")
+
+
+def counts_plot(counts: Mapping[str, int], label: str) -> Markup:
+    """Horizontal bars of counts, in the given order."""
+    with _figure(7.2, 0.6 + 0.26 * len(counts)) as (figure, axes):
+        axes.barh(range(len(counts)), list(counts.values()), height=0.62, color=_COLOURS["first"], alpha=0.85)
+        axes.set_yticks(range(len(counts)), list(counts))
+        axes.invert_yaxis()
+        axes.set_xlabel(label)
+        axes.grid(visible=False, axis="y")
+        return _svg(figure, f"{label}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def histogram_plot(values: Sequence[int], label: str, limit: float | None, limit_name: str) -> Markup:
+    """How often values occur, with a line where they end to be possible."""
+    with _figure(7.2, 2.2) as (figure, axes):
+        axes.hist(values, bins=min(40, max(1, len(set(values)))), color=_COLOURS["first"], alpha=0.85)
+        if limit is not None:
+            axes.axvline(limit, color=_COLOURS["third"], linewidth=1.4, linestyle="--")
+            axes.annotate(limit_name, (limit, 0.94), (-4, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
+                          color=_COLOURS["third"], fontsize=9, ha="right")  # fmt: skip
+        axes.set_xlabel(label)
+        axes.set_ylabel("rows")
+        return _svg(figure, f"{label}: {len(values)} rows from {min(values)} to {max(values)}")
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure of our style, sizes in inches of 72 points; drawn without a display, closed when done."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        yield figure, figure.subplots()
+
+
+def _svg(figure: Any, spoken: str) -> Markup:
+    """Inline SVG with a text for those who cannot see it."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    for name, colour in _COLOURS.items():
+        svg = svg.replace(colour, f"var(--plot-{name})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1), count=1)
+    # Made by matplotlib from numbers and names that it escapes itself.
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(spoken)}"', 1))  # noqa: S704

@@ -1,0 +1,115 @@
+"""The HTTP interface, first form: OpenAI's `/v1/models` and `/v1/completions`, our `/v1/classify`, and two health probes.
+
+The prompt is chosen by `model`; an unknown name is 404, never the bare base. Tensors are never accepted from clients.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from softprompt.engine.predictor import Prediction
+from softprompt.errors import FingerprintMismatch, InvalidRequest, SoftpromptError
+from softprompt.serving.bank import PromptBank, WarmPrompt
+from softprompt.serving.follower import Follower, Route, UnknownPrompt
+from softprompt.serving.scheduler import Scheduler
+from softprompt.template import values_for
+
+POLL_SECONDS = 5.0
+InputText = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
+
+
+class CompletionRequest(BaseModel):
+    """The part of OpenAI's request that is understood; anything else is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    prompt: InputText
+    """The input text; the manifest's template is put around it."""
+
+
+class ClassifyRequest(BaseModel):
+    """A text, or the values of a template with several fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    input: InputText | dict[str, str]
+
+
+def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = POLL_SECONDS) -> FastAPI:
+    """The application of one node.
+
+    Args:
+        follower: Of the node's channel.
+        bank: Of its base model.
+        poll_seconds: How often the channel is looked at.
+    """
+    scheduler = Scheduler()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with scheduler:
+            polling = asyncio.create_task(_poll(follower, poll_seconds))
+            yield
+            polling.cancel()
+
+    app = FastAPI(title="softprompt", lifespan=lifespan)
+
+    async def answer(model: str, given: str | dict[str, str]) -> tuple[Route, WarmPrompt, Prediction]:
+        route = follower.route(model)
+        warm = await asyncio.to_thread(bank.get, route.digest, route.snapshot)
+        values = values_for(warm.file.manifest.template, given)
+        return route, warm, await asyncio.wrap_future(scheduler.submit(warm.predictor, values))
+
+    @app.exception_handler(SoftpromptError)
+    async def explain(_: Request, error: SoftpromptError) -> JSONResponse:
+        status = 404 if isinstance(error, UnknownPrompt | FingerprintMismatch) else 400 if isinstance(error, InvalidRequest) else 503
+        return JSONResponse({"error": {"message": str(error), "type": type(error).__name__}}, status)
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "softprompt"} for name in follower.names]}
+
+    @app.post("/v1/completions")
+    async def completions(request: CompletionRequest) -> JSONResponse:
+        route, _, prediction = await answer(request.model, request.prompt)
+        choice = {"index": 0, "text": prediction.output, "finish_reason": "stop", "logprobs": None}
+        body = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time())}
+        return JSONResponse(body | {"model": request.model, "choices": [choice]}, headers=_headers(route))
+
+    @app.post("/v1/classify")
+    async def classify(request: ClassifyRequest) -> JSONResponse:
+        route, warm, prediction = await answer(request.model, request.input)
+        if not warm.file.manifest.answers:
+            raise InvalidRequest("This prompt generates text; it has no labels to choose from.", where=request.model)
+        labels = (found.label for found in warm.file.manifest.answers)
+        probabilities = dict(zip(labels, prediction.probabilities, strict=True))
+        return JSONResponse({"label": prediction.output, "probabilities": probabilities}, headers=_headers(route))
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, Any]:
+        return {"generation": follower.snapshot.generation, "stale": follower.snapshot.stale, "prompts": follower.names}
+
+    return app
+
+
+def _headers(route: Route) -> dict[str, str]:
+    return {"x-softprompt-digest": f"sha256:{route.digest}", "x-softprompt-generation": str(route.snapshot.generation)}
+
+
+async def _poll(follower: Follower, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(follower.refresh)

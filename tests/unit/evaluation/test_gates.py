@@ -1,0 +1,85 @@
+"""Gates: every kind has a case that passes, one that is rejected and one that stays undecided."""
+
+import pytest
+
+from softprompt.evaluation.gates import GateResult, judge, rejection_text, verdict_of
+from softprompt.recipe import GateSpec
+
+N = 200
+
+
+def outputs(mine: float, bare: float = 0.2) -> dict:
+    """Outputs with these shares of right answers among `N` rows of target `x`; the bare base is right on the first ones."""
+    right = lambda share: ["x" if row < share * N else "y" for row in range(N)]  # noqa: E731
+    return {"soft_prompt": right(mine), "bare_base": right(bare), "instruction": right(0.5)}
+
+
+def status(gate: dict, mine: float, bare: float = 0.2) -> GateResult:
+    return judge(GateSpec(**gate), ["x"] * N, outputs(mine, bare), 1000)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "passed"), (0.6, "rejected"), (0.82, "undecided")])
+def test_an_absolute_threshold(share, expected):
+    assert status({"metric": "accuracy", "at_least": 0.8}, share).status == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "passed"), (0.1, "rejected"), (0.21, "undecided")])
+def test_better_than_the_bare_base(share, expected):
+    assert status({"metric": "accuracy", "better_than": "bare_base"}, share).status == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, "passed"), (0.55, "rejected"), (0.7, "undecided")])
+def test_better_than_the_instruction_by_a_margin(share, expected):
+    assert status({"metric": "accuracy", "better_than": "instruction", "by": 0.2}, share).status == expected
+
+
+def test_equal_to_the_baseline_is_not_better():
+    assert status({"metric": "accuracy", "better_than": "bare_base"}, 0.2).status == "rejected"
+
+
+def test_an_interval_that_touches_the_threshold_from_above_passes():
+    result = judge(GateSpec(metric="macro_f1", at_least=1.0), ["x"] * N, outputs(1.0), 500)
+    assert (result.low, result.status) == (1.0, "passed")
+
+
+def test_an_undecided_gate_says_how_many_rows_would_decide_it():
+    result = status({"metric": "accuracy", "at_least": 0.8}, 0.82)
+    assert result.rows_to_decide is not None
+    assert result.rows_to_decide > N
+    # With that many rows of the same kind it does.
+    n = result.rows_to_decide
+    more = ["x" if row < 0.82 * n else "y" for row in range(n)]
+    again = judge(GateSpec(metric="accuracy", at_least=0.8), ["x"] * n, {"soft_prompt": more}, 500)
+    assert again.low == pytest.approx(0.8, abs=0.005)
+
+
+def test_a_wider_level_is_harder_to_pass():
+    at = lambda confidence: status({"metric": "accuracy", "at_least": 0.8, "confidence": confidence}, 0.86)  # noqa: E731
+    assert at(0.8).low > at(0.95).low > at(0.999).low
+
+
+def results(*states: tuple[str, str]) -> list[GateResult]:
+    base = status({"metric": "accuracy", "at_least": 0.8}, 0.9)
+    return [base.model_copy(update={"status": status, "severity": severity}) for status, severity in states]
+
+
+@pytest.mark.parametrize(
+    ("states", "verdict"),
+    [
+        ([("passed", "block")], "passed"),
+        ([("passed", "block"), ("rejected", "warn")], "passed"),
+        ([("passed", "block"), ("undecided", "block")], "undecided"),
+        ([("undecided", "block"), ("rejected", "block")], "rejected"),
+        ([("passed", "block"), ("undecided", "warn"), ("rejected", "block")], "rejected"),
+    ],
+)
+def test_the_verdict_is_that_of_the_gates_that_block(states, verdict):
+    found, reason = verdict_of(results(*states))
+    assert found == verdict
+    assert reason.lower().startswith(verdict)
+
+
+def test_a_rejection_says_which_gate_and_what_it_measured():
+    _, reason = verdict_of([status({"metric": "accuracy", "at_least": 0.8}, 0.6)])
+    assert reason == "Rejected: accuracy at least 0.8, measured 0.600 [0.529, 0.668]."
+    assert callable(rejection_text)

@@ -1,0 +1,115 @@
+"""A wrong recipe is refused with file, line and key; a right one means what it says."""
+
+import pytest
+
+from softprompt.errors import InvalidRecipe
+from softprompt.recipe_reader import read_recipe, recipe_schema
+
+GOOD = """\
+schema_version: 1
+name: support-triage
+channel: laptop
+base_model: {uri: "embedded://base"}
+dataset:
+  uri: embedded://tickets
+  target_column: queue
+task:
+  type: classification
+  template: "Message: {text}\\nAnswer:"
+prompt:
+  kind: deep
+  num_tokens: 20
+  init: {method: text, text: "Route it"}
+gates:
+  - {metric: accuracy, at_least: 0.8}
+"""
+
+
+def read(text):
+    return read_recipe(text, source="r.yaml")
+
+
+def test_defaults_are_filled_in():
+    recipe = read(GOOD)
+    assert recipe.loss == "answers"
+    assert recipe.input_columns == ("text",)
+    assert recipe.training.steps == 300
+    assert recipe.gates[0].name == "accuracy_at_least_0.8"
+
+
+WRONG = {
+    "a typo": ("num_tokens: 20", "num_token: 20", "r.yaml:13: prompt.num_token: unknown key; did you mean num_tokens?"),
+    "a missing key": ("name: support-triage\n", "", "name: is missing"),
+    "a wrong type": ("num_tokens: 20", "num_tokens: twenty", 'r.yaml:13: prompt.num_tokens: input should be a valid integer, got "twenty"'),
+    "a number as text": ("schema_version: 1", 'schema_version: "1"', "r.yaml:1: schema_version"),
+    "out of range": ("num_tokens: 20", "num_tokens: 0", "r.yaml:13: prompt.num_tokens: input should be greater than or equal to 1, got 0"),
+    "NaN": ("at_least: 0.8", "at_least: .nan", "r.yaml:16: gates.0.at_least"),
+    "infinity": ("at_least: 0.8", "at_least: .inf", "gates.0.at_least"),
+    "a duplicate key": ("channel: laptop", "channel: laptop\nchannel: staging", 'r.yaml:4\n  actual:   found duplicate key "channel"'),
+    "an unknown kind": ("kind: deep", "kind: shalow", "prompt.kind: input should be 'shallow' or 'deep'"),
+    "a bad name": ("support-triage", "Support_Triage", "r.yaml:2: name"),
+    "a hub model without revision": ("embedded://base", "hf://org/name", "base_model.uri: a hub model needs its revision"),
+    "an unknown scheme": ("embedded://base", "ftp://x", "base_model.uri: scheme 'ftp' is unknown"),
+    "a template without a column": ("{text}", "text", "r.yaml:10: task.template: names no column"),
+    "code in a template": ("{text}", "{text.__class__}", "task.template: {text.__class__} is not a plain column name"),
+    "a lone brace": ("{text}", "{text} {", "task.template: a single brace"),
+    "the answer in the template": ("{text}", "{queue}", "task.template: contains the answer itself"),
+    "a gate of another task": ("metric: accuracy", "metric: rouge_l", "gates.0.metric: rouge_l does not exist for a classification"),
+    "a gate without a rule": ("{metric: accuracy, at_least: 0.8}", "{metric: accuracy}", "exactly one of at_least and better_than"),
+    "a baseline that is not there": ("at_least: 0.8", "better_than: instruction", "evaluation.instruction is empty"),
+    "no gate that blocks": ("at_least: 0.8}", "at_least: 0.8, severity: warn}", "gates: none of them blocks"),
+    "no gates": ("  - {metric: accuracy, at_least: 0.8}", "  []", "gates: none of them blocks"),
+    "an option of another initialiser": ('text: "Route it"', "uri: x", "prompt.init.text: is missing"),
+    "answers loss for open answers": ("type: classification", "type: generation", "gates.0.metric"),
+    "no test rows": ("target_column: queue", "target_column: queue\n  split: {test: 0}", "dataset: split.test must be above 0"),
+    "too little left to train on": ("target_column: queue", "target_column: queue\n  split: {test: 0.5, validation: 0.5}", "stay below 0.9"),
+    "warm-up longer than training": ("gates:", "training: {steps: 10}\ngates:", "training: warmup_steps (20) must be below steps (10)"),
+    "an alias": ("schema_version: 1", "schema_version: &one 1\nother: *one", "may not use YAML aliases"),
+    "not YAML": ("gates:", "gates: [", "not valid YAML"),
+    "a list": (GOOD, "- 1\n- 2\n", "a mapping of keys"),
+    "a bomb": (GOOD, "a: " + "[" * 50_000, "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_recipe_is_refused_with_its_place(case):
+    old, new, message = WRONG[case]
+    assert old in GOOD
+    with pytest.raises(InvalidRecipe) as caught:
+        read(GOOD.replace(old, new))
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_all_problems_are_named_at_once():
+    with pytest.raises(InvalidRecipe) as caught:
+        read(GOOD.replace("kind: deep", "kind: x").replace("at_least: 0.8", "at_least: 8"))
+    assert "prompt.kind" in str(caught.value)
+    assert "gates.0.at_least" in str(caught.value)
+
+
+def test_a_recipe_beyond_the_cap_is_refused():
+    with pytest.raises(InvalidRecipe, match="larger than"):
+        read(GOOD + "#" * 300_000)
+
+
+def test_schema_explains_every_key():
+    schema = recipe_schema()
+    assert schema["$schema"].endswith("2020-12/schema")
+    unexplained = [
+        f"{name}.{key}"
+        for name, part in schema["$defs"].items()
+        for key, value in part["properties"].items()
+        if not value.get("description") and key != "method" and "const" not in value
+    ]
+    assert unexplained == []
+    assert schema["additionalProperties"] is False
+
+
+def test_schema_accepts_what_the_reader_accepts():
+    jsonschema = pytest.importorskip("jsonschema")
+    from ruamel.yaml import YAML
+
+    jsonschema.validate(YAML(typ="safe").load(GOOD), recipe_schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(YAML(typ="safe").load(GOOD.replace("num_tokens", "num_token")), recipe_schema())

@@ -1,0 +1,93 @@
+"""Where a prompt starts, each initialiser by its own definition."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from softprompt.artifact import PromptFile
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.strategy import choose_strategy
+from softprompt.errors import FingerprintMismatch, InvalidRecipe
+from softprompt.recipe import ClassLabelsInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
+from softprompt.tuning.initialisers import from_class_labels, from_frequent_tokens, from_text, initial_prompt, token_values
+from tests.builders import prompt_file
+
+
+def start(job, init, kind="shallow", num_tokens=4, seed=0):
+    return initial_prompt(job.base, job.task, job.train, kind, num_tokens, init, seed)
+
+
+def test_frequent_tokens_are_the_most_frequent_and_none_comes_twice(job):
+    counts = Counter(token for example in job.train for token in example.input_ids)
+    top = {token for token, _ in counts.most_common(12)}
+    drawn = from_frequent_tokens(job.train, 8, 12, torch.Generator().manual_seed(0))
+    least = min(counts[token] for token in top)
+    assert len(set(drawn)) == 8
+    assert all(counts[token] >= least for token in drawn)
+
+
+def test_class_labels_follow_each_other_and_repeat(job):
+    words = [token for answer in job.task.answers for token in job.task.encoder.answer_ids(answer.text)]
+    assert from_class_labels(job.task, len(words) + 2) == words + words[:2]
+
+
+def test_a_text_is_repeated_or_cut(job):
+    ids = from_text(job.task, "Which colour", 100)
+    once = job.task.encoder.answer_ids("Which colour")
+    assert ids == (once * 100)[:100]
+
+
+def test_a_shallow_prompt_starts_on_embeddings(job):
+    values = start(job, TextInit(method="text", text="Which")).values
+    ids = torch.tensor(from_text(job.task, "Which", 4))
+    torch.testing.assert_close(values, job.base.embedding(ids))
+
+
+def test_a_deep_prompt_starts_as_the_keys_and_values_of_its_tokens(job):
+    """Then it does exactly what these tokens do in front of a text."""
+    ids, row = from_text(job.task, "Which", 4), torch.tensor([[10, 11, 12]])
+    strategy = choose_strategy(job.base, "deep")
+    with torch.no_grad():
+        deep, _ = strategy.start(strategy.prefix(start(job, TextInit(method="text", text="Which"), kind="deep")), row)
+        real = job.base.model.model(input_ids=torch.cat([torch.tensor([ids]), row], dim=1)).last_hidden_state[:, -1]
+    torch.testing.assert_close(deep, real, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["shallow", "deep"])
+@pytest.mark.parametrize("init", [FrequentTokensInit(), ClassLabelsInit(method="class_labels"), RandomInit(method="random")])
+def test_the_seed_fixes_the_start(job, kind, init):
+    first, again = start(job, init, kind).values, start(job, init, kind).values
+    assert torch.equal(first, again)
+    if not isinstance(init, ClassLabelsInit):
+        assert not torch.equal(first, start(job, init, kind, seed=1).values)
+
+
+def test_noise_has_the_scale_of_the_table(job):
+    values = start(job, RandomInit(method="random"), num_tokens=200).values
+    assert values.square().mean().sqrt().item() == pytest.approx(job.base.embedding_rms, rel=0.1)
+
+
+def test_deep_noise_has_each_layers_scale(job):
+    values = start(job, RandomInit(method="random"), "deep", num_tokens=200).values
+    real = token_values(job.base, list(range(3, 203)), "deep")
+    mine, theirs = (v.square().mean(dim=(2, 3, 4)).sqrt() for v in (values, real))
+    torch.testing.assert_close(mine, theirs, rtol=0.25, atol=0)
+
+
+def test_a_prompt_of_the_same_base_is_a_start(job, tmp_path):
+    prompt = SoftPrompt(torch.randn(4, 32))
+    file = prompt_file(fingerprint=job.base.fingerprint, width=32)
+    file.write(tmp_path / "prompt")
+    started = start(job, PromptInit(method="prompt", uri=(tmp_path / "prompt").as_uri()))
+    assert (started.to_array() == PromptFile.read(tmp_path / "prompt").values).all()
+    assert prompt.kind == started.kind
+
+
+def test_a_prompt_of_another_base_or_shape_is_refused(job, tmp_path):
+    prompt_file(width=32).write(tmp_path / "other")
+    with pytest.raises(FingerprintMismatch):
+        start(job, PromptInit(method="prompt", uri=str(tmp_path / "other")))
+    prompt_file(fingerprint=job.base.fingerprint, width=32, num_tokens=5).write(tmp_path / "longer")
+    with pytest.raises(InvalidRecipe, match="another shape"):
+        start(job, PromptInit(method="prompt", uri=str(tmp_path / "longer")))
