@@ -48,5 +48,4 @@ def publish_prompt(
             model_version=registered.version,
         )
         Path(publication).write_bytes(outcome.to_bytes())
-        where = f"{outcome.channel} generation {outcome.generation}" if outcome.generation else outcome.channel
-        tell("publish_prompt", f"{outcome.outcome}: {where} {'; '.join(outcome.reasons)}".strip())
+        tell("publish_prompt", outcome.sentence)

@@ -18,7 +18,8 @@ from softprompt.fetch import absolute_uri, cache_folder, fetch_base, fetch_datas
 from softprompt.fingerprint import fingerprint
 from softprompt.progress import tell
 from softprompt.recipe import Recipe
-from softprompt.recipe_reader import MAX_RECIPE_BYTES, read_recipe
+from softprompt.recipe_reader import read_recipe
+from softprompt.yaml_reader import MAX_YAML_BYTES
 
 STEP = "resolve_recipe"
 RECIPES_PACKAGE = "pipelines"
@@ -111,7 +112,7 @@ def find_recipe(recipe: str) -> tuple[str, str, Path]:
     path = Path(recipe.removeprefix("file://")).expanduser()
     try:
         with path.open("rb") as file:
-            return file.read(MAX_RECIPE_BYTES + 1).decode(), str(path), path.resolve().parent
+            return file.read(MAX_YAML_BYTES + 1).decode(), str(path), path.resolve().parent
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRecipe(
             "There is no such recipe.",

@@ -4,7 +4,7 @@
     environments/<channel>/<name>.yaml    `Desired`, one per name
 
 A recipe never grants itself anything; it names a channel and this policy decides. Whether a change keeps the policy is
-`plan`'s business, reading YAML strictly `yaml_reader`'s.
+`plan`'s business, reading YAML strictly `softprompt.yaml_reader`'s.
 """
 
 import json
@@ -18,7 +18,8 @@ from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name, PromptKind
 from softprompt.release.statement import Numerics
-from softprompt.release.yaml_reader import read_yaml_file
+from softprompt.release.durable import read_if_there
+from softprompt.yaml_reader import Model, read_yaml
 
 POLICY_FILE = "_policy.yaml"
 
@@ -108,7 +109,7 @@ def read_policy(environments: Path, channel: str) -> ChannelPolicy:
             where=str(path),
             hint="The platform's owners write it; it needs `schema_version: 1` and `authority: git` or `pipeline`.",
         )
-    return read_yaml_file(path, ChannelPolicy)
+    return _read(path, ChannelPolicy)
 
 
 def read_desired(environments: Path, channel: str) -> dict[str, Desired]:
@@ -129,7 +130,7 @@ def read_desired(environments: Path, channel: str) -> dict[str, Desired]:
             raise InvalidRequest(
                 "A channel's folder holds something else.", where=str(path), expected="<name>.yaml files only"
             )
-        found[name] = read_yaml_file(path, Desired)
+        found[name] = _read(path, Desired)
     return found
 
 
@@ -158,3 +159,11 @@ def _share_lines(shares: tuple[DesiredShare, ...], indent: str) -> list[str]:
         lines += [f"{indent}  weight: {share.weight}"] if share.weight != 1 else []
         lines += [f"{indent}  model_version: {json.dumps(share.model_version)}"] if share.model_version else []
     return lines
+
+
+def _read(path: Path, model: type[Model]) -> Model:
+    try:
+        text = (read_if_there(path) or b"").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("A channel's file is not UTF-8.", where=str(path), actual=str(error)) from None
+    return read_yaml(text, model, source=str(path))

@@ -41,6 +41,12 @@ class PublishOutcome(Document):
     proposal_key: str = ""
     """If proposed: where the same text lies in the store."""
 
+    @property
+    def sentence(self) -> str:
+        """The outcome in one line."""
+        where = f"{self.channel} generation {self.generation}" if self.generation else self.channel
+        return f"{self.outcome}: {where}" + (f" ({'; '.join(self.reasons)})" if self.reasons else "")
+
 
 def publish_prompt(
     *,

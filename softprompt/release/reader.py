@@ -14,7 +14,7 @@ from softprompt.artifact import PromptFile
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
-from softprompt.release.blobs import Blobs
+from softprompt.release.blobs import MAX_EVIDENCE_BYTES, Blobs
 from softprompt.release.channel import ChannelLog, Signed, verify_generation
 from softprompt.release.durable import read_if_there, write_durably
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, MAX_ENVELOPE_BYTES
@@ -66,6 +66,24 @@ class Snapshot:
                 "The channel does not serve this prompt.", where=f"generation {self.generation}", actual=digest
             )
         return self._blobs.prompt(digest)
+
+    def evidence(self, digest: str, file_name: str) -> bytes:
+        """A verified evidence file about a prompt that this generation serves.
+
+        Raises:
+            InvalidRequest: There is no such evidence.
+            VerificationFailed, StoreUnavailable: It cannot be had.
+        """
+        approval = self.statement.state.approvals.get(digest)
+        blob = approval.evidence.get(file_name) if approval else None
+        if blob is None:
+            raise InvalidRequest(
+                "There is no such evidence about this prompt.",
+                where=f"generation {self.generation}, prompt {digest}",
+                expected=file_name,
+                actual=", ".join(approval.evidence) if approval else "a prompt that is not served",
+            )
+        return self._blobs.read(blob, max_bytes=MAX_EVIDENCE_BYTES)
 
 
 class _Remembered(Document):
