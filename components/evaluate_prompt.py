@@ -39,8 +39,14 @@ def evaluate_prompt(
 
     with step_errors("evaluate_prompt"):
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
-        paths = [Path(artifact.path) for artifact in (dataset, prompt, training_log, gate_report, report)]
-        result = evaluate(resolved, *paths)
+        result = evaluate(
+            resolved,
+            dataset=Path(dataset.path),
+            prompt=Path(prompt.path),
+            training_log=Path(training_log.path),
+            gate_report=Path(gate_report.path),
+            report=Path(report.path),
+        )
         for found in result.measured:
             metrics.log_metric(f"{found.system} {found.metric}", found.estimate)
         if result.labels:

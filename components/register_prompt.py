@@ -38,7 +38,13 @@ def register_prompt(
 
     with step_errors("register_prompt"):
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
-        files = [Path(artifact.path) for artifact in (prompt, gate_report, training_log)]
-        pages = {"report.html": Path(report.path), "dataset_report.html": Path(dataset_report.path)}
-        result = register(Settings.from_environment().tracking_uri, mlflow_run, resolved, *files, pages)
+        result = register(
+            Settings.from_environment().tracking_uri,
+            mlflow_run,
+            resolved,
+            prompt=Path(prompt.path),
+            gate_report=Path(gate_report.path),
+            training_log=Path(training_log.path),
+            pages={"report.html": Path(report.path), "dataset_report.html": Path(dataset_report.path)},
+        )
         Path(registration).write_bytes(result.to_bytes())

@@ -41,7 +41,9 @@ def tune_prompt(
         data, out = Path(dataset.path), Path(prompt.path)
         run_id = start_run(settings.tracking_uri, resolved, read_manifest(data), artifacts=settings.run_artifacts)
         sink = MlflowSink(settings.tracking_uri, run_id)
-        log = tune(resolved, data, out, Path(training_log.path), sink=sink, run_id=run_id, storage=str(out.parent / "checkpoints"))
+        log = tune(
+            resolved, data, out, Path(training_log.path), sink=sink, run_id=run_id, storage=str(out.parent / "checkpoints")
+        )
         for name, value in log.headline.items():
             training_metrics.log_metric(name, value)
         prompt.metadata["digest"] = log.prompt

@@ -25,7 +25,7 @@ from softprompt.documents import Document, parse_json, sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.recipe import PromptKind, TaskType
 
-TENSOR_FILE = "adapter_model.safetensors"
+TENSOR_FILE: Literal["adapter_model.safetensors"] = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"
 PEFT_CONFIG_FILE = "adapter_config.json"
 TENSOR_NAME = "prompt_embeddings"
@@ -150,7 +150,7 @@ class PromptFile:
             shape=(flat.shape[0], flat.shape[1]),
             dtype=dtype,
         )
-        kind = "deep" if layout else "shallow"
+        kind: PromptKind = "deep" if layout else "shallow"
         document = Manifest(kind=kind, num_tokens=len(flat), parts=(part,), layout=layout, **manifest)
         return cls.from_bytes(document.to_bytes(), tensor, source="a prompt just built")
 
@@ -292,7 +292,7 @@ def _decode(tensor: bytes, part: Part, *, source: str = "") -> Float32Array:
     """The one matrix in safetensors bytes, as float32 `part.shape`."""
     try:
         entries = safetensors.deserialize(tensor)
-    except Exception as error:  # the Rust parser raises its own type for every malformed header
+    except safetensors.SafetensorError as error:
         raise VerificationFailed("A prompt's tensor file is not safetensors.", where=source, actual=str(error)) from None
     stored = {"float32": "F32", "bfloat16": "BF16"}[part.dtype]
     shown = [(name, entry["dtype"], list(entry["shape"])) for name, entry in entries]
@@ -312,5 +312,9 @@ def _to_bfloat16(flat: Float32Array) -> NDArray[np.uint16]:
 def _expect(what: str, source: str, expected: str, actual: str) -> None:
     if expected != actual:
         raise VerificationFailed(
-            f"A prompt does not verify: {what}.", where=source, expected=expected, actual=actual, hint="Do not use it; fetch it again."
+            f"A prompt does not verify: {what}.",
+            where=source,
+            expected=expected,
+            actual=actual,
+            hint="Do not use it; fetch it again.",
         )

@@ -40,7 +40,7 @@ class TextSide:
     @property
     def end_token(self) -> int:
         """The token that ends an answer."""
-        return int(self.tokenizer.eos_token_id)  # type: ignore[arg-type]  # load_text_side() has checked that there is one
+        return int(self.tokenizer.eos_token_id)  # load_text_side() has checked that there is one
 
     @property
     def context_tokens(self) -> int:
@@ -100,7 +100,9 @@ class FrozenBase:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
 
-def load_base_model(directory: Path, *, dtype: str = "float32", expected_fingerprint: str = "", device: str = "cpu") -> FrozenBase:
+def load_base_model(
+    directory: Path, *, dtype: str = "float32", expected_fingerprint: str = "", device: str = "cpu"
+) -> FrozenBase:
     """Load and freeze the base model in a Hugging Face directory.
 
     Args:
@@ -139,7 +141,7 @@ def load_text_side(directory: Path) -> TextSide:
 
     with _loading(directory):
         config = AutoConfig.from_pretrained(directory, **_SAFELY)
-        tokenizer = AutoTokenizer.from_pretrained(directory, **_SAFELY)
+        tokenizer: Any = AutoTokenizer.from_pretrained(directory, **_SAFELY)
     if tokenizer.eos_token_id is None:
         raise BaseModelUnavailable("The base model's tokenizer has no end token.", where=str(directory), expected="eos_token")
     return TextSide(tokenizer, config)

@@ -39,7 +39,9 @@ errors = Console(stderr=True)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write a summary of the run to this file.", metavar="FILE")]
 Cache = Annotated[bool, typer.Option("--cache", help="Reuse the outputs of earlier steps with equal inputs and equal code.")]
-Base = Annotated[str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")]
+Base = Annotated[
+    str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")
+]
 
 
 @app.command()
@@ -51,7 +53,9 @@ def demo(json_file: Json = None, cache: Cache = False) -> None:
     """
     summary = _run_pipeline({"recipe": "demo"}, json_file, cache)
     if summary.generation:
-        console.print(f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare', highlight=False)
+        console.print(
+            f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare', highlight=False
+        )
     raise typer.Exit(summary.exit_code)
 
 
@@ -132,8 +136,8 @@ def ask(
     Follows the channel as a serving node does: verifies signature, digests and base fingerprint, then answers. A prompt with
     several input columns takes the text as JSON: '{"subject": "...", "body": "..."}'.
     """
-    from softprompt.deployment import laptop
     from softprompt.ask import ask_prompt
+    from softprompt.deployment import laptop
 
     with _readable_errors(), laptop(Settings.from_environment()):
         answer = ask_prompt(Settings.from_environment(), channel, prompt, text, base_uri=base_model, compare=compare)
@@ -156,8 +160,10 @@ def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "
     with _readable_errors(), laptop(settings):
         snapshot = channel_reader(Settings.from_environment(), channel).refresh()
     console.print(
-        f"channel [bold]{channel}[/], generation {snapshot.generation}, signed {snapshot.created}, fresh until {snapshot.expires}",
+        f"channel [bold]{channel}[/], generation {snapshot.generation}, "
+        f"signed {snapshot.created}, fresh until {snapshot.expires}",
         highlight=False,
+        soft_wrap=True,
     )
     table = Table("prompt", "digest", "base", "version", "verdict", box=None, header_style="dim")
     for name, served in sorted(snapshot.prompts.items()):
@@ -180,7 +186,9 @@ def ui(
     from softprompt.embedded.mlflow import serve_ui
 
     with _readable_errors():
-        serve_ui(Settings.from_environment(), port, open_browser=open_browser, tell=lambda line: console.print(line, highlight=False))
+        serve_ui(
+            Settings.from_environment(), port, open_browser=open_browser, tell=lambda line: console.print(line, highlight=False)
+        )
 
 
 @app.callback(invoke_without_command=True)

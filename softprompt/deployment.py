@@ -131,6 +131,4 @@ def _begin_laptop_channel(settings: Settings) -> None:
         policy.parent.mkdir(parents=True, exist_ok=True)
         policy.write_text(LAPTOP_POLICY)
     if not settings.trust_root.is_file() or not settings.signing_key(LAPTOP_CHANNEL).is_file():
-        init_channel(
-            LAPTOP_CHANNEL, store=open_store(settings.store), keys_dir=settings.keys, trust_root=settings.trust_root
-        )
+        init_channel(LAPTOP_CHANNEL, store=open_store(settings.store), keys_dir=settings.keys, trust_root=settings.trust_root)

@@ -67,7 +67,7 @@ class PipelineDisplay:
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for column in ({"width": 2}, {"no_wrap": True}, {"justify": "right", "width": 7}, {"ratio": 1, "overflow": "ellipsis"}):
-            table.add_column(**column)  # type: ignore[arg-type]  # rich's own keyword arguments
+            table.add_column(**column)
         for step, title in STEPS.items():
             if step in self._states or step in ALWAYS_SHOWN:
                 table.add_row(self._mark(step), title, self._time(step), self._detail(step))

@@ -69,7 +69,11 @@ def fetch_dataset(uri: str, *, expected_sha256: str = "") -> Path:
         raise DatasetRefused("The dataset is not there.", where=str(path), hint=hint)
     if expected_sha256 and (actual := file_sha256(path)) != expected_sha256:
         raise VerificationFailed(
-            "The dataset changed since the run began.", where=uri, expected=expected_sha256, actual=actual, hint="Start a new run."
+            "The dataset changed since the run began.",
+            where=uri,
+            expected=expected_sha256,
+            actual=actual,
+            hint="Start a new run.",
         )
     return path
 

@@ -14,10 +14,10 @@ from softprompt.display import PipelineDisplay
 from softprompt.errors import SoftpromptError
 from softprompt.evaluation.gates import GateReport
 from softprompt.progress import EVENTS_VARIABLE
+from softprompt.recipe_reader import read_recipe
 from softprompt.registry import Registration
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.resolve import Overrides, ResolvedRecipe, apply_overrides, find_recipe
-from softprompt.recipe_reader import read_recipe
 from softprompt.run_summary import RunSummary, summarise
 from softprompt.settings import Settings
 from softprompt.tuning.training_log import TrainingLog

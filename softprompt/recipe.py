@@ -92,7 +92,7 @@ class TaskSpec(Document):
     """`classification`: pick one of the labels. `generation`: write a text."""
     template: Text
     """The input text around a row's columns, each in braces: `"Message: {text}\\nAnswer:"`; `{{` is a brace."""
-    verbalisers: dict[str, Text] = {}
+    verbalisers: dict[str, Text] = Field(default_factory=dict)
     """Label -> the answer text the model gives for it. Default: a space, then the label with `_` as spaces."""
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
     """Longest generated answer, in tokens (generation only)."""
@@ -142,9 +142,7 @@ class RandomInit(Document):
     method: Literal["random"]
 
 
-InitSpec = Annotated[
-    FrequentTokensInit | ClassLabelsInit | TextInit | PromptInit | RandomInit, Field(discriminator="method")
-]
+InitSpec = Annotated[FrequentTokensInit | ClassLabelsInit | TextInit | PromptInit | RandomInit, Field(discriminator="method")]
 
 
 class PromptSpec(Document):
@@ -307,7 +305,9 @@ def _impossible(recipe: Recipe) -> list[str]:
     for number, gate in enumerate(recipe.gates):
         known = METRICS_OF_TASK[recipe.task.type]
         if gate.metric not in known:
-            problems.append(f"gates.{number}.metric: {gate.metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}")
+            problems.append(
+                f"gates.{number}.metric: {gate.metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}"
+            )
         if gate.better_than == "instruction" and not recipe.evaluation.instruction:
             problems.append(f"gates.{number}.better_than: evaluation.instruction is empty; write the instruction to compare with")
     if recipe.evaluation.instruction:

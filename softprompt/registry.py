@@ -55,8 +55,8 @@ def start_run(tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManif
     Raises:
         TrackingUnavailable: The server does not answer.
     """
-    from mlflow.entities import DatasetInput, InputTag, Param, RunTag
     from mlflow.entities import Dataset as MlflowDataset
+    from mlflow.entities import DatasetInput, InputTag, Param, RunTag
 
     recipe = resolved.recipe
     with talking_to(tracking_uri) as mlflow:
@@ -100,7 +100,9 @@ def register_prompt(
     report = GateReport.from_bytes(gate_report.read_bytes(), source=str(gate_report))
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     with talking_to(tracking_uri) as mlflow:
-        _record_run(mlflow, run_id, file, report, log, {"gate_report.json": gate_report, "training_log.json": training_log} | pages)
+        _record_run(
+            mlflow, run_id, file, report, log, {"gate_report.json": gate_report, "training_log.json": training_log} | pages
+        )
         version = "" if report.verdict == "rejected" else _version(mlflow, run_id, resolved, prompt, file, report)
         mlflow.set_terminated(run_id)
         url = _run_url(mlflow, tracking_uri, run_id)
@@ -144,7 +146,9 @@ def _version(
                 raise
         source = _log_model(run_id, prompt, file)
         # Named at creation, so that a crash never leaves a version that cannot be recognised.
-        known = mlflow.create_model_version(name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source))
+        known = mlflow.create_model_version(
+            name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source)
+        )
     tags = {"gates.verdict": report.verdict, "gates.report": report.digest, "dataset": report.dataset}
     tags |= {"base_fingerprint": report.base_fingerprint, "numerics": report.numerics, "recipe": resolved.digest}
     for key, value in tags.items():
@@ -189,8 +193,7 @@ def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) 
         [
             f"**{report.reason}**",
             "",
-            f"{file.manifest.kind} prompt, {file.manifest.num_tokens} tokens, {len(file.tensor):,} bytes, "
-            f"for `{resolved.base.uri}`; {report.num_test_rows} test rows; meant for channel `{resolved.recipe.channel}`.",
+            _what(resolved, file, report),
             "",
             "| gate | measured | interval | severity | status |",
             "| --- | --- | --- | --- | --- |",
@@ -199,6 +202,13 @@ def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) 
             f"Prompt `sha256:{file.digest}`. The full report is the run's artifact `report.html`.",
             "To decide, set the tag `review.status` to `approved` or `rejected`.",
         ]
+    )
+
+
+def _what(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
+    return (
+        f"{file.manifest.kind} prompt, {file.manifest.num_tokens} tokens, {len(file.tensor):,} bytes, "
+        f"for `{resolved.base.uri}`; {report.num_test_rows} test rows; meant for channel `{resolved.recipe.channel}`."
     )
 
 

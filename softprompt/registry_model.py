@@ -11,7 +11,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
-class RegisteredPrompt(PythonModel):  # type: ignore[misc]  # mlflow's class is untyped
+class RegisteredPrompt(PythonModel):
     """Answers rows with a registered prompt."""
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -25,9 +25,9 @@ class RegisteredPrompt(PythonModel):  # type: ignore[misc]  # mlflow's class is 
         import torch
 
         from softprompt.base_model import load_base_model
+        from softprompt.engine.predictor import Predictor
         from softprompt.engine.prompts import SoftPrompt
         from softprompt.engine.task import EncodedTask
-        from softprompt.engine.predictor import Predictor
         from softprompt.fetch import fetch_base
 
         uri = (params or {}).get("base", "embedded://base")

@@ -1,4 +1,4 @@
-"""Input templates as text: `"Message: {text}\\nAnswer:"` around the columns of a row. Turning text into tokens is the engine's."""
+"""Input templates as text: `"Message: {text}\\nAnswer:"` around a row's columns. Turning text into tokens is the engine's."""
 
 import re
 

@@ -27,7 +27,9 @@ Path = tuple[int | str, ...]
 Model = TypeVar("Model", bound=Document)
 
 
-def read_yaml(text: str, model: type[Model], *, source: str, error: type[InvalidRequest] = InvalidRequest, hint: str = "") -> Model:
+def read_yaml(
+    text: str, model: type[Model], *, source: str, error: type[InvalidRequest] = InvalidRequest, hint: str = ""
+) -> Model:
     """Read a document strictly.
 
     Args:

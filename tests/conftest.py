@@ -1,7 +1,6 @@
 """Fixtures that many tests share; each is built once a session."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,12 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the developer's own state."""
     for name in [name for name in os.environ if name.startswith(("SOFTPROMPT_", "MLFLOW_", "RAY_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOFTPROMPT_HOME", str(tmp_path / "softprompt-home"))
     monkeypatch.setenv("SOFTPROMPT_CACHE", str(tmp_path / "softprompt-cache"))
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,10 @@ def read_rows(path: Path, spec: DatasetSpec, input_columns: tuple[str, ...]) -> 
     """
     if path.suffix not in SUFFIXES:
         raise DatasetRefused(
-            "This kind of file is not read as a dataset.", where=str(path), expected=" or ".join(SUFFIXES), actual=path.suffix or "no ending"
+            "This kind of file is not read as a dataset.",
+            where=str(path),
+            expected=" or ".join(SUFFIXES),
+            actual=path.suffix or "no ending",
         )
     records = _jsonl(path) if path.suffix == ".jsonl" else _csv(path)
     rows, faults = [], []
@@ -105,7 +108,12 @@ def _csv(path: Path) -> Iterator[tuple[int, Any]]:
         for cells in reader:
             if cells:
                 fits = len(cells) == len(header)
-                yield line, dict(zip(header, cells, strict=True)) if fits else _RowFault(f"{len(cells)} cells, the header has {len(header)}")
+                yield (
+                    line,
+                    dict(zip(header, cells, strict=True))
+                    if fits
+                    else _RowFault(f"{len(cells)} cells, the header has {len(header)}"),
+                )
             line = reader.line_num + 1
     except csv.Error as error:
         raise DatasetRefused("The dataset is not valid CSV.", where=f"{path}:{line}", actual=str(error)) from None

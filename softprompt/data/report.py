@@ -46,7 +46,11 @@ def write_dataset_report(path: Path, resolved: ResolvedRecipe, rows: Sequence[Ro
 def _reason(refusals: int, warnings: int) -> str:
     if refusals:
         return f"{refusals} finding{'s' if refusals > 1 else ''} must be mended before a prompt is trained on this."
-    return f"{warnings} warning{'s' if warnings != 1 else ''}, nothing that would ruin a prompt." if warnings else "Nothing was found wrong."
+    return (
+        f"{warnings} warning{'s' if warnings != 1 else ''}, nothing that would ruin a prompt."
+        if warnings
+        else "Nothing was found wrong."
+    )
 
 
 def _facts(rows: Sequence[Row], labels: Sequence[str], findings: Sequence[Finding]) -> list[tuple[str, str]]:

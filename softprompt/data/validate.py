@@ -74,7 +74,9 @@ def refuse(findings: list[Finding], rows: list[Row], *, source: str) -> None:
     if refusals:
         lines = [line for found in refusals for line in _sentences(found)]
         hint = "The report lists every row; `softprompt schema` explains the recipe's dataset keys."
-        raise DatasetRefused("\n".join(["The dataset was refused.", *lines]), where=source, actual=f"{len(rows)} usable rows", hint=hint)
+        raise DatasetRefused(
+            "\n".join(["The dataset was refused.", *lines]), where=source, actual=f"{len(rows)} usable rows", hint=hint
+        )
 
 
 def _sentences(found: Finding, most: int = 5) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -185,7 +185,10 @@ def write_dialogue(rng: Random) -> str:
     customer, agent = pick(bank["customer_names"], rng), pick(bank["agent_names"], rng)
     lines = [f"{customer}: {case.message}"]
     if case.facts.values["order_id"] not in case.message and rng.random() < 0.7:
-        lines += [f"{agent}: {case.say(bank['check'])}", f"{customer}: {case.say(['It is <order_id>.', '<order_id>', 'Order <order_id>.'])}"]
+        lines += [
+            f"{agent}: {case.say(bank['check'])}",
+            f"{customer}: {case.say(['It is <order_id>.', '<order_id>', 'Order <order_id>.'])}",
+        ]
         case.message += f" {case.facts.values['order_id']}"
     lines.append(f"{agent}: {case.reply()}")
     if rng.random() < 0.5:

@@ -71,10 +71,13 @@ def _write_reply(queue: Mapping[str, str], mood: str, text: str, facts: Facts, r
     order_id, product = facts.values["order_id"], spell(facts.values["product"], facts.region)
     knows_order = order_id in text
     upset = mood == "upset" and any(word in text.lower() for word in _upset_words())
-    told = Facts(facts.region, {
-        "the_order": f"order {order_id}" if knows_order else "your order",
-        "item": product if product in text else "item",
-    })
+    told = Facts(
+        facts.region,
+        {
+            "the_order": f"order {order_id}" if knows_order else "your order",
+            "item": product if product in text else "item",
+        },
+    )
     sentences = [style["opening_upset" if upset else "opening"], expand(queue["reply"], told, rng)]
     if queue["needs_order"] and not knows_order:
         sentences.append(style["ask_order"])
@@ -82,7 +85,19 @@ def _write_reply(queue: Mapping[str, str], mood: str, text: str, facts: Facts, r
 
 
 def _upset_words() -> tuple[str, ...]:
-    return ("disappointing", "annoying", "frustrating", "not happy", "unhappy", "upset", "fed up", "not good", "very poor", "mess!", "time!")
+    return (
+        "disappointing",
+        "annoying",
+        "frustrating",
+        "not happy",
+        "unhappy",
+        "upset",
+        "fed up",
+        "not good",
+        "very poor",
+        "mess!",
+        "time!",
+    )
 
 
 def write_jsonl(rows: Sequence[Mapping[str, object]], path: Path) -> None:

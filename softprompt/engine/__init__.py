@@ -1,13 +1,13 @@
 """The engine: prompts as modules, forward strategies, the answers' trie, templates. What training, evaluation and serving share.
 
-    prompts.py        the learned vectors as a torch module
-    encoding.py       rows -> token ids
-    answers.py        the trie over a closed set of answers, and likelihood under it
-    batches.py        token ids -> padded tensors that say which positions are scored
-    head.py           hidden states -> logits, for the tokens that are needed only
-    strategy.py       what a forward strategy is, and which one a base model gets
-    shared_prefix.py  causal models: the prompt's keys and values once per step
-    concatenate.py    the rest: the prompt's vectors in front of the input embeddings
-    scoring.py        probabilities of the answers; greedy generation
-    predictor.py      rows -> answers, with one prompt or the bare base
+prompts.py        the learned vectors as a torch module
+encoding.py       rows -> token ids
+answers.py        the trie over a closed set of answers, and likelihood under it
+batches.py        token ids -> padded tensors that say which positions are scored
+head.py           hidden states -> logits, for the tokens that are needed only
+strategy.py       what a forward strategy is, and which one a base model gets
+shared_prefix.py  causal models: the prompt's keys and values once per step
+concatenate.py    the rest: the prompt's vectors in front of the input embeddings
+scoring.py        probabilities of the answers; greedy generation
+predictor.py      rows -> answers, with one prompt or the bare base
 """

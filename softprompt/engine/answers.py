@@ -120,7 +120,8 @@ def _insert(root: _Node, sequence: Sequence[int]) -> None:
 
 def _deciding_nodes(root: _Node) -> list[tuple[tuple[int, ...], _Node]]:
     """(path, node) of every node with more than one child, in order of path."""
-    found, stack = [], [((), root)]
+    found: list[tuple[tuple[int, ...], _Node]] = []
+    stack: list[tuple[tuple[int, ...], _Node]] = [((), root)]
     while stack:
         path, node = stack.pop()
         if len(node.children) > 1:
@@ -129,9 +130,7 @@ def _deciding_nodes(root: _Node) -> list[tuple[tuple[int, ...], _Node]]:
     return sorted(found, key=lambda entry: entry[0])
 
 
-def _decisions(
-    sequence: tuple[int, ...], rows: dict[tuple[int, ...], int], columns: dict[int, int]
-) -> tuple[Decision, ...]:
+def _decisions(sequence: tuple[int, ...], rows: dict[tuple[int, ...], int], columns: dict[int, int]) -> tuple[Decision, ...]:
     offsets = [offset for offset in range(len(sequence)) if sequence[:offset] in rows]
     return tuple(Decision(offset, rows[sequence[:offset]], columns[sequence[offset]]) for offset in offsets)
 

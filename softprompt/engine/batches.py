@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from softprompt.engine.answers import AnswerTrie
-from softprompt.engine.encoding import TextEncoder
 
 BATCHES_SORTED_TOGETHER = 8
 """Rows of this many batches are sorted by length, so that a batch holds rows of like length; more would hurt the shuffle."""
@@ -83,7 +82,9 @@ class Collator:
             for example, places in zip(examples, scored, strict=True)
         ]
         causal = self.decoder_start is None
-        inputs = [example.input_ids + answer if causal else example.input_ids for example, answer in zip(examples, fed, strict=True)]
+        inputs = [
+            example.input_ids + answer if causal else example.input_ids for example, answer in zip(examples, fed, strict=True)
+        ]
         input_ids, input_mask = _pad(inputs, self.device)
         flat = [
             (row, offset + (len(example.input_ids) - 1 if causal else 0), target, node)
@@ -91,10 +92,10 @@ class Collator:
             for offset, target, node in places
         ]
         rows, positions, targets, nodes = torch.tensor(flat, dtype=torch.long, device=self.device).reshape(-1, 4).unbind(1)
-        decoder_ids = None if self.decoder_start is None else _pad([[self.decoder_start, *answer] for answer in fed], self.device)[0]
-        return Batch(
-            input_ids, input_mask, decoder_ids, rows, positions, targets, nodes if self.trie else None, len(examples)
+        decoder_ids = (
+            None if self.decoder_start is None else _pad([[self.decoder_start, *answer] for answer in fed], self.device)[0]
         )
+        return Batch(input_ids, input_mask, decoder_ids, rows, positions, targets, nodes if self.trie else None, len(examples))
 
     def num_scored(self, example: Example) -> int:
         """What this example adds to the loss's denominator: one row (answers), or its answer's tokens (likelihood)."""

@@ -49,7 +49,7 @@ class Concatenate:
         """Hidden states of the scored positions, `[M, H]`."""
         vectors, mask = self._join(prefix, batch.input_ids, batch.input_mask)
         if batch.decoder_ids is None:
-            hidden = inner_model(self.base)(inputs_embeds=vectors, attention_mask=mask, use_cache=False).last_hidden_state
+            hidden: Tensor = inner_model(self.base)(inputs_embeds=vectors, attention_mask=mask, use_cache=False).last_hidden_state
             return hidden[batch.rows, batch.positions + prefix.num_tokens]
         return self.decode(self._encode(vectors, mask), mask, batch.decoder_ids)[batch.rows, batch.positions]
 

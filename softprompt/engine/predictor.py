@@ -96,7 +96,9 @@ class Predictor:
             max_new_tokens=max(1, min(self._max_new_tokens, room)),
             end_token=self.task.encoder.end_token,
         )
-        return [Prediction(str(self.task.encoder.tokenizer.decode(answer, skip_special_tokens=True)).strip()) for answer in answers]
+        return [
+            Prediction(str(self.task.encoder.tokenizer.decode(answer, skip_special_tokens=True)).strip()) for answer in answers
+        ]
 
 
 def _of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
@@ -106,5 +108,3 @@ def _of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[i
         groups[len(sequence)].append(row)
     for _, rows in sorted(groups.items()):
         yield from (rows[start : start + most] for start in range(0, len(rows), most))
-
-

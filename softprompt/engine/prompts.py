@@ -1,6 +1,5 @@
 """A prompt as a torch module: the only parameters that training changes."""
 
-import torch
 from torch import Tensor, nn
 
 from softprompt.artifact import Float32Array

@@ -60,9 +60,11 @@ class SharedPrefix:
             return PrefixCache([], 0)
         if prompt.kind == "deep":
             dtype = self.base.model.dtype
-            return PrefixCache([(keys.to(dtype), values.to(dtype)) for keys, values in prompt.keys_and_values()], prompt.num_tokens)
+            return PrefixCache(
+                [(keys.to(dtype), values.to(dtype)) for keys, values in prompt.keys_and_values()], prompt.num_tokens
+            )
         # A cache without a config keeps every position of every layer; the windows are cut when the rows are expanded.
-        cache = DynamicCache()
+        cache: Any = DynamicCache()
         self._inner(inputs_embeds=prompt.values[None].to(self.base.model.dtype), past_key_values=cache, use_cache=True)
         return PrefixCache([(layer.keys, layer.values) for layer in cache.layers], prompt.num_tokens)
 
@@ -91,7 +93,7 @@ class SharedPrefix:
 
     def _expand(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
         """A cache in which every row begins with the prompt, without copying it."""
-        cache = DynamicCache(config=self._config)
+        cache: Any = DynamicCache(config=self._config)
         for layer, (keys, values) in zip(cache.layers, prefix.layers, strict=False):
             layer.lazy_initialization(keys, values)
             window = getattr(layer, "sliding_window", None)
@@ -100,7 +102,8 @@ class SharedPrefix:
             layer.values = _expand_rows(values, num_rows)[:, :, kept]
             if window:
                 layer.cumulative_length = prefix.num_tokens
-        return cache
+        expanded: DynamicCache = cache
+        return expanded
 
 
 class CachedRows:
@@ -125,5 +128,4 @@ def _expand_rows(shared: Tensor, num_rows: int) -> Tensor:
     """`[1, N, P, D]` to `[B, N, P, D]` without a copy; the gradient's sum over rows is taken in float32."""
     if shared.dtype == torch.float32 or not shared.requires_grad:
         return shared.expand(num_rows, -1, -1, -1)
-    expanded: Any = shared.float().expand(num_rows, -1, -1, -1)
-    return expanded.to(shared.dtype)
+    return shared.float().expand(num_rows, -1, -1, -1).to(shared.dtype)

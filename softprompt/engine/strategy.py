@@ -3,7 +3,7 @@
 All strategies give the same hidden states and gradients; they differ in what they compute twice.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -45,10 +45,11 @@ class Strategy(Protocol):
     def prefix(self, prompt: SoftPrompt | None) -> Prefix:
         """Prepare a prompt, gradients attached; None: the bare base."""
 
-    def hidden(self, prefix: Prefix, batch: Batch) -> Tensor:
+    # A prefix can be read by the strategy that made it and by nobody else, so these take Any.
+    def hidden(self, prefix: Any, batch: Batch) -> Tensor:
         """Hidden states of the scored positions of a batch, `[M, H]`, gradients attached."""
 
-    def start(self, prefix: Prefix, input_ids: Tensor) -> tuple[Tensor, State]:
+    def start(self, prefix: Any, input_ids: Tensor) -> tuple[Tensor, State]:
         """Read input texts of equal length, `[B, T]`: the hidden state `[B, H]` that predicts the first answer token."""
 
 

@@ -11,11 +11,11 @@ from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.data.dataset import read_manifest, read_part
 from softprompt.data.rows import Row
+from softprompt.engine.predictor import Prediction, Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import FingerprintMismatch
 from softprompt.evaluation.gates import GateReport, LabelScores, Measured, RowOutcome, System, judge, measure, verdict_of
-from softprompt.engine.predictor import Prediction, Predictor
 from softprompt.evaluation.report import write_evaluation_report
 from softprompt.fetch import fetch_base
 from softprompt.progress import tell

@@ -113,9 +113,7 @@ def rejection_text(report: GateReport) -> str:
     return "\n".join([f"# {report.verdict.capitalize()}: nothing was published", "", report.reason, "", *lines, ""])
 
 
-def measure(
-    metric: Metric, targets: Sequence[str], outputs: Sequence[str], confidence: float, num_samples: int
-) -> Interval:
+def measure(metric: Metric, targets: Sequence[str], outputs: Sequence[str], confidence: float, num_samples: int) -> Interval:
     """A metric with its interval: exact for proportions, bootstrap for the rest."""
     if metric in PROPORTIONS:
         scores = row_scores(metric, targets, outputs)
@@ -132,9 +130,13 @@ def judge(gate: GateSpec, targets: Sequence[str], outputs: Mapping[System, Seque
         rule = f"{gate.metric} at least {threshold:g}"
         status = _at_least(interval, threshold)
     else:
-        difference = _difference(statistic(gate.metric, targets, mine), statistic(gate.metric, targets, outputs[gate.better_than]))
+        difference = _difference(
+            statistic(gate.metric, targets, mine), statistic(gate.metric, targets, outputs[gate.better_than])
+        )
         interval, threshold = bootstrap_interval(difference, len(targets), gate.confidence, num_samples), gate.by
-        rule = f"{gate.metric} above the {SYSTEM_TITLES[gate.better_than]}'s" + (f" by more than {threshold:g}" if threshold else "")
+        rule = f"{gate.metric} above the {SYSTEM_TITLES[gate.better_than]}'s" + (
+            f" by more than {threshold:g}" if threshold else ""
+        )
         status = _above(interval, threshold)
     return GateResult(
         name=gate.name,
@@ -159,7 +161,10 @@ def verdict_of(gates: Sequence[GateResult]) -> tuple[Verdict, str]:
         if failed:
             return status, f"{status.capitalize()}: {'; '.join(map(_explained, failed))}."
     count = len(blocking)
-    return "passed", f"Passed: {'the one gate' if count == 1 else f'all {count} gates'} that can block {'holds' if count == 1 else 'hold'}."
+    return (
+        "passed",
+        f"Passed: {'the one gate' if count == 1 else f'all {count} gates'} that can block {'holds' if count == 1 else 'hold'}.",
+    )
 
 
 def _explained(gate: GateResult) -> str:

@@ -17,7 +17,9 @@ MOST_CONFUSED = 10
 LONGEST_TEXT = 300
 
 
-def write_evaluation_report(path: Path, resolved: ResolvedRecipe, report: GateReport, log: TrainingLog, prompt: PromptFile) -> None:
+def write_evaluation_report(
+    path: Path, resolved: ResolvedRecipe, report: GateReport, log: TrainingLog, prompt: PromptFile
+) -> None:
     """Write the page.
 
     Args:
@@ -70,7 +72,11 @@ def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tup
 def _comparison(report: GateReport, metric: Metric) -> object:
     found = [(SYSTEM_TITLES[each.system], each) for each in report.measured if each.metric == metric]
     estimates: list[Estimate] = [(title, each.estimate, each.low, each.high) for title, each in found]
-    floors = {f"gate {gate.threshold:g}": gate.threshold for gate in report.gates if gate.metric == metric and " above " not in gate.rule}
+    floors = {
+        f"gate {gate.threshold:g}": gate.threshold
+        for gate in report.gates
+        if gate.metric == metric and " above " not in gate.rule
+    }
     return estimates_plot(estimates, metric.replace("_", " "), floors)
 
 

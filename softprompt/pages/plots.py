@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 _COLOURS = {"ink": "#010101", "faint": "#020202", "first": "#030303", "second": "#040404", "third": "#050505"}
 """Stand-ins that no figure uses otherwise; each becomes the CSS variable `--plot-NAME`."""
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "softprompt",
     "font.family": "sans-serif",

@@ -147,9 +147,7 @@ def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoo
     expected = f"channel {channel} ({trusted.id}), generation {number}"
     actual = f"channel {generation.channel} ({generation.channel_id}), generation {generation.generation}"
     if expected != actual:
-        raise VerificationFailed(
-            "A signed generation lies in another's place.", where=source, expected=expected, actual=actual
-        )
+        raise VerificationFailed("A signed generation lies in another's place.", where=source, expected=expected, actual=actual)
     if number < trusted.minimum_generation:
         raise VerificationFailed(
             "A generation is older than the trust root allows.",

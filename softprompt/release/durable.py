@@ -89,9 +89,7 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
     return True
 
 
-def wait_for_lock(
-    descriptor: int, path: Path, *, shared: bool = False, timeout_seconds: float = LOCK_TIMEOUT_SECONDS
-) -> None:
+def wait_for_lock(descriptor: int, path: Path, *, shared: bool = False, timeout_seconds: float = LOCK_TIMEOUT_SECONDS) -> None:
     """Take a lock as soon as it is free.
 
     Raises:

@@ -119,9 +119,7 @@ def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: Cry
     if channel in old.channels:
         return old
     if old.root_key != root_key:
-        raise InvalidRequest(
-            "The root key is not the trust root's.", where=str(path), expected=old.root_key_id, actual=root_id
-        )
+        raise InvalidRequest("The root key is not the trust root's.", where=str(path), expected=old.root_key_id, actual=root_id)
     key = PublishingKey(**PublicKey.of(signer.public_key).model_dump(), channels=(channel,))
     new = TrustRoot(
         version=old.version + path.exists(),

@@ -17,8 +17,8 @@ from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name, PromptKind
-from softprompt.release.statement import Numerics
 from softprompt.release.durable import read_if_there
+from softprompt.release.statement import Numerics
 from softprompt.yaml_reader import Model, read_yaml
 
 POLICY_FILE = "_policy.yaml"
@@ -127,9 +127,7 @@ def read_desired(environments: Path, channel: str) -> dict[str, Desired]:
         except ValidationError:
             name = ""
         if not name or path.suffix != ".yaml" or not path.is_file():
-            raise InvalidRequest(
-                "A channel's folder holds something else.", where=str(path), expected="<name>.yaml files only"
-            )
+            raise InvalidRequest("A channel's folder holds something else.", where=str(path), expected="<name>.yaml files only")
         found[name] = _read(path, Desired)
     return found
 

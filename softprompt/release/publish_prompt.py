@@ -101,9 +101,7 @@ def publish_prompt(
     decide = _decision(_name(name, "name"), fact, policy, log, clock)
     if policy.authority == "git":
         return _propose(name, prompt.digest, log, decide, blobs)
-    publisher = Publisher(
-        log=log, signer=load_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock
-    )
+    publisher = Publisher(log=log, signer=load_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock)
     done = publisher.publish(decide, blobs=blobs)
     return PublishOutcome(
         outcome=done.outcome,
@@ -154,13 +152,9 @@ def _propose(
     generation = head.signed.generation
     plan = decide(generation)
     if plan.outcome == "refused":
-        return PublishOutcome(
-            outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons
-        )
+        return PublishOutcome(outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons)
     if plan.outcome == "unchanged":
-        return PublishOutcome(
-            outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest
-        )
+        return PublishOutcome(outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest)
     put_blobs(log.store, blobs)
     text = desired_yaml(_desired(plan.state, name))
     key = proposal_key(log.channel, name, text.encode())
@@ -170,9 +164,7 @@ def _propose(
         channel=log.channel,
         generation=0,
         prompt_digest=digest,
-        reasons=(
-            f"Git is the authority of this channel: put the proposal into environments/{log.channel}/{name}.yaml.",
-        ),
+        reasons=(f"Git is the authority of this channel: put the proposal into environments/{log.channel}/{name}.yaml.",),
         differences=plan.differences,
         proposal=text,
         proposal_key=key,
@@ -184,9 +176,7 @@ def _desired(state: ChannelState, name: str) -> Desired:
 
     def share(digest: str, weight: int = 1) -> DesiredShare:
         approval = state.approvals[digest]
-        return DesiredShare(
-            prompt=digest, approval=approval.digest, weight=weight, model_version=approval.model_version
-        )
+        return DesiredShare(prompt=digest, approval=approval.digest, weight=weight, model_version=approval.model_version)
 
     return Desired(
         schema_version=1,

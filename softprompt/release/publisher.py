@@ -78,9 +78,7 @@ class Publisher:
         InvalidRequest: The trust root does not allow this key for this channel.
     """
 
-    def __init__(
-        self, *, log: ChannelLog, signer: Signer, state_dir: Path, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, *, log: ChannelLog, signer: Signer, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
         _check_key(log, signer)
         self._log, self._signer, self._clock = log, signer, clock
         self._journal = state_dir / f"{log.channel}.journal.json"
@@ -117,7 +115,7 @@ class Publisher:
                 generation = self._next(head, plan.state, git_commit)
                 if self._commit(generation):
                     return _published(generation, plan)
-                time.sleep(random.uniform(0, _PAUSE_SECONDS))  # noqa: S311  (so that losers do not meet again)
+                time.sleep(random.uniform(0, _PAUSE_SECONDS))  # so that losers do not meet again
         raise StoreUnavailable(
             f"Other publishers were faster {_RACES} times.",
             where=f"{self._log.store.uri}, channel {self._log.channel}",
@@ -287,9 +285,7 @@ def _check_key(log: ChannelLog, signer: Signer) -> None:
 
 def _published(generation: Generation, plan: Plan) -> Published:
     signed_again = ("Nothing changed; the same state was signed again because the last signature was getting old.",)
-    skipped = (
-        (f"The numbers {generation.skipped} are taken by objects that do not verify.",) if generation.skipped else ()
-    )
+    skipped = (f"The numbers {generation.skipped} are taken by objects that do not verify.",) if generation.skipped else ()
     return Published(
         outcome="published",
         generation=generation.generation,

@@ -62,9 +62,7 @@ class Snapshot:
             VerificationFailed, StoreUnavailable: It is not kept here any more, and cannot be had again.
         """
         if digest not in self.statement.state.digests:
-            raise InvalidRequest(
-                "The channel does not serve this prompt.", where=f"generation {self.generation}", actual=digest
-            )
+            raise InvalidRequest("The channel does not serve this prompt.", where=f"generation {self.generation}", actual=digest)
         return self._blobs.prompt(digest)
 
     def evidence(self, digest: str, file_name: str) -> bytes:
@@ -192,9 +190,7 @@ class Reader:
         """Expiry, base and blobs of a verified generation. VerificationFailed, StoreUnavailable: one does not hold."""
         now = self._clock()
         if now > parse_time(generation.expires) + CLOCK_SKEW_SECONDS:
-            raise VerificationFailed(
-                "It has expired.", expected=f"before {generation.expires}", actual=format_time(now)
-            )
+            raise VerificationFailed("It has expired.", expected=f"before {generation.expires}", actual=format_time(now))
         if now < parse_time(generation.created) - CLOCK_SKEW_SECONDS:
             raise VerificationFailed(
                 "It is from the future; the clock here or there is wrong.",

@@ -73,9 +73,7 @@ class Desire:
             prompt = source.prompt(share.prompt)
             self._facts[share.prompt] = _fact(prompt, approval, review_status)
             self.blobs |= prompt_blobs(prompt) | {share.approval: approval.to_bytes()}
-            self.blobs |= {
-                digest: source.read(digest, max_bytes=MAX_EVIDENCE_BYTES) for digest in approval.evidence.values()
-            }
+            self.blobs |= {digest: source.read(digest, max_bytes=MAX_EVIDENCE_BYTES) for digest in approval.evidence.values()}
 
 
 def plan_channel(
@@ -105,9 +103,7 @@ def plan_channel(
     desire = Desire(environments, log, review_status=review_status or {}, clock=clock)
     head = log.head()
     if head is None:
-        raise InvalidRequest(
-            "The channel has no generation that verifies.", where=channel, hint="Run `softprompt release init`."
-        )
+        raise InvalidRequest("The channel has no generation that verifies.", where=channel, hint="Run `softprompt release init`.")
     return desire.plan(head.signed.generation)
 
 

@@ -71,7 +71,9 @@ def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = PO
 
     @app.exception_handler(SoftpromptError)
     async def explain(_: Request, error: SoftpromptError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownPrompt | FingerprintMismatch) else 400 if isinstance(error, InvalidRequest) else 503
+        status = (
+            404 if isinstance(error, UnknownPrompt | FingerprintMismatch) else 400 if isinstance(error, InvalidRequest) else 503
+        )
         return JSONResponse({"error": {"message": str(error), "type": type(error).__name__}}, status)
 
     @app.get("/v1/models")

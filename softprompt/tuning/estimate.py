@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +17,7 @@ from softprompt.data.validate import validate_dataset
 from softprompt.engine.batches import epochs
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.job import Job
-from softprompt.tuning.loop import adam, take_step, validate
-from softprompt.tuning.population import LoopState
+from softprompt.tuning.loop import LoopState, adam, take_step, validate
 from softprompt.tuning.workers import Workers
 
 TRIAL_STEPS = 4
@@ -66,10 +66,8 @@ def estimate_run(resolved: ResolvedRecipe) -> Estimate:
     prompt = job.initial_prompt(job.candidates[0])
     optimiser = adam(prompt, LoopState.begin(prompt))
     order = epochs([example.num_tokens for example in job.train], training.batch_size, training.seed)
-    seconds = [
-        _seconds(lambda rows=rows: take_step(job, prompt, optimiser, [job.train[row] for row in rows], Workers()))
-        for rows in islice(order, TRIAL_STEPS)
-    ]
+    batches = [[job.train[row] for row in rows] for rows in islice(order, TRIAL_STEPS)]
+    seconds = [_seconds(partial(take_step, job, prompt, optimiser, batch, Workers())) for batch in batches]
     step_seconds = statistics.median(seconds[1:])
     looks = training.steps // training.validate_every_steps + 1
     look_seconds = _seconds(lambda: validate(job, prompt, Workers()))

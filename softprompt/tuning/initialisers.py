@@ -58,7 +58,9 @@ def from_frequent_tokens(
 ) -> list[int]:
     """Token ids drawn without replacement among the most frequent ones of the training rows."""
     counts = Counter(token for example in examples for token in example.input_ids)
-    frequent = [token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: max(num_candidates, num_tokens)]]
+    frequent = [
+        token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: max(num_candidates, num_tokens)]
+    ]
     order = torch.randperm(len(frequent), generator=generator).tolist()
     return _cycle([frequent[place] for place in order], num_tokens)
 

@@ -124,7 +124,9 @@ def _batches(job: Job, training: TrainingSpec, done: int) -> Iterator[tuple[int,
     return enumerate(islice(order, done, training.steps), start=done)
 
 
-def take_step(job: Job, prompt: SoftPrompt, optimiser: torch.optim.Optimizer, rows: Sequence[Example], workers: Workers) -> Tensor:
+def take_step(
+    job: Job, prompt: SoftPrompt, optimiser: torch.optim.Optimizer, rows: Sequence[Example], workers: Workers
+) -> Tensor:
     """One optimiser step over a batch; returns its mean loss."""
     optimiser.zero_grad()
     denominator = sum(job.collator.num_scored(example) for example in rows)
@@ -134,7 +136,7 @@ def take_step(job: Job, prompt: SoftPrompt, optimiser: torch.optim.Optimizer, ro
         batch = job.collator(mine)
         hidden = job.strategy.hidden(job.strategy.prefix(prompt), batch)
         loss = loss_sum(job.head, job.collator.trie, hidden, batch) / denominator
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without annotations
+        loss.backward()
     gradient = prompt.values.grad if prompt.values.grad is not None else torch.zeros_like(prompt.values)
     prompt.values.grad, loss = workers.sum(gradient, loss)
     optimiser.step()

@@ -4,6 +4,7 @@ One worker goes the same way as many. The worker's function takes plain paths an
 a cluster's. A checkpoint is reported at every look at validation; a worker that dies resumes from the last complete one.
 """
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -81,10 +82,10 @@ def start_ray() -> None:
     if ray.is_initialized():
         return
     if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address, logging_level="ERROR")
+        ray.init(address, logging_level=logging.ERROR)
         return
     # Without the word `local` Ray would join whatever cluster somebody left running on this machine.
-    ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, logging_level="ERROR")
+    ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, logging_level=logging.ERROR)
 
 
 def worker(config: dict[str, Any]) -> None:

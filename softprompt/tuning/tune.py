@@ -39,7 +39,12 @@ def tune_prompt(
     file.write(prompt, base_uri=resolved.base.uri, encoder_decoder=facts["is_encoder_decoder"])
     training_log.write_bytes(log.to_bytes())
     size = len(file.tensor)
-    tell(STEP, f"best step {log.best_step}; {size:,} bytes, {log.trainable_parameters:,} numbers", digest=file.digest, num_bytes=size)
+    tell(
+        STEP,
+        f"best step {log.best_step}; {size:,} bytes, {log.trainable_parameters:,} numbers",
+        digest=file.digest,
+        num_bytes=size,
+    )
     return log
 
 
@@ -51,7 +56,9 @@ def build_prompt(resolved: ResolvedRecipe, state: PopulationState, facts: dict[s
         state.best.best_values.numpy(),
         task=recipe.task.type,
         template=recipe.task.template,
-        template_examples=tuple(TemplateExample(values=e["values"], token_ids=tuple(e["token_ids"])) for e in facts["template_examples"]),
+        template_examples=tuple(
+            TemplateExample(values=e["values"], token_ids=tuple(e["token_ids"])) for e in facts["template_examples"]
+        ),
         answers=tuple(Answer(**answer) for answer in facts["answers"]),
         max_new_tokens=recipe.task.max_new_tokens,
         base_fingerprint=resolved.base.fingerprint,

@@ -1,13 +1,11 @@
 """What the workers of one training exchange: sums of small tensors, and nothing else."""
 
 from dataclasses import dataclass
-
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
 
 T = TypeVar("T")
 

@@ -63,7 +63,10 @@ def changed(prompt: PromptFile, **changes: object) -> bytes:
 
 
 TAMPERED = {
-    "a flipped bit in the tensor": (lambda p: (p.manifest.to_bytes(), p.tensor[:-1] + bytes([p.tensor[-1] ^ 1])), "tensor sha256"),
+    "a flipped bit in the tensor": (
+        lambda p: (p.manifest.to_bytes(), p.tensor[:-1] + bytes([p.tensor[-1] ^ 1])),
+        "tensor sha256",
+    ),
     "a longer tensor": (lambda p: (p.manifest.to_bytes(), p.tensor + b"x"), "tensor length"),
     "a shorter tensor": (lambda p: (p.manifest.to_bytes(), p.tensor[:-4]), "tensor length"),
     "another schema version": (lambda p: (changed(p, schema_version=2), p.tensor), "schema version"),
@@ -150,7 +153,9 @@ def test_rubbish_is_no_manifest(data):
         read_manifest(data, source="x")
 
 
-@pytest.mark.parametrize("values", [np.zeros((2, 2), np.float64), np.full((2, 2), np.nan, np.float32), np.zeros((2, 2, 2), np.float32)])
+@pytest.mark.parametrize(
+    "values", [np.zeros((2, 2), np.float64), np.full((2, 2), np.nan, np.float32), np.zeros((2, 2, 2), np.float32)]
+)
 def test_what_is_no_prompt_is_not_built(values):
     with pytest.raises(ValueError, match="prompt values must be"):
         PromptFile.build(values, **fields())

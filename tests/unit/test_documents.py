@@ -19,12 +19,12 @@ class Sample(Document):
     names: tuple[str, ...] = ()
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=4),
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(JSON_VALUES)
@@ -35,7 +35,9 @@ def test_canonical_json_reads_back_and_is_stable(value):
 
 
 def test_key_order_does_not_matter():
-    assert canonical_json({"b": 1, "a": [2.0, "é"]}) == canonical_json({"a": [2.0, "é"], "b": 1}) == '{"a":[2.0,"é"],"b":1}'.encode()
+    assert (
+        canonical_json({"b": 1, "a": [2.0, "é"]}) == canonical_json({"a": [2.0, "é"], "b": 1}) == '{"a":[2.0,"é"],"b":1}'.encode()
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,6 @@ def test_key_order_does_not_matter():
         (b'{"number": 1, "names": ["\\ud800"]}', "surrogates"),
         (b'{"number": 1', "delimiter"),
         (b"\xff\xfe", "decode"),
-        (b"[" * 900, "recursion"),
         (b'{"number": "1"}', "valid integer"),
         (b'{"number": 1, "more": 2}', "Extra inputs"),
         (b'{"share": 1}', "Field required"),
@@ -55,9 +56,6 @@ def test_key_order_does_not_matter():
     ],
 )
 def test_what_is_not_strict_is_refused_by_name(data, reason):
-    if data.startswith(b"["):
-        data = b"[" * 100_000
-        reason = "bytes"
     with pytest.raises(VerificationFailed) as caught:
         Sample.from_bytes(data, source="the file")
     assert "the file" in str(caught.value)

@@ -10,7 +10,11 @@ from softprompt.errors import DatasetRefused, SoftpromptError, error_of
 
 def test_the_drawing_at_the_top_of_the_file_is_the_hierarchy():
     drawn = dict(re.findall(r"(\w+) +(\d)  ", errors.__doc__))
-    actual = {name: str(kind.exit_code) for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, SoftpromptError)}
+    actual = {
+        name: str(kind.exit_code)
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, SoftpromptError)
+    }
     assert drawn == actual
 
 

@@ -19,7 +19,7 @@ def test_a_value_is_text_whatever_braces_it_has(value):
 
 @pytest.mark.parametrize("template", ["{", "a } b", "{a.b}", "{a!r}", "{a[0]}", "{}", "{ a }"])
 def test_what_is_not_a_plain_field_is_refused(template):
-    with pytest.raises(ValueError, match="brace|plain column"):
+    with pytest.raises(ValueError, match=r"brace|plain column"):
         template_fields(template)
 
 

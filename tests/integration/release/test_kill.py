@@ -67,9 +67,7 @@ class Setting:
 
     def snapshot(self):
         trust = load_trust_root(self.folder / "root.json")
-        return Reader(
-            store=self.store, channel="staging", trust=trust, state_dir=self.folder / uuid.uuid4().hex
-        ).refresh()
+        return Reader(store=self.store, channel="staging", trust=trust, state_dir=self.folder / uuid.uuid4().hex).refresh()
 
     def generations(self):
         return [int(key[-17:-5]) for key in self.store.list("channels/")]

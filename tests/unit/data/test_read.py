@@ -14,10 +14,14 @@ def read(path, spec=SPEC):
 
 
 def test_jsonl_and_csv_of_the_same_rows_read_alike(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"text": "a, \\"b\\"", "label": "x", "region": "n", "more": 1}\n{"text": "c", "label": "y", "region": "s"}\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "a, \\"b\\"", "label": "x", "region": "n", "more": 1}\n{"text": "c", "label": "y", "region": "s"}\n'
+    )
     (tmp_path / "a.csv").write_text('text,label,region\n"a, ""b""",x,n\nc,y,s\n')
     one, other = read(tmp_path / "a.jsonl"), read(tmp_path / "a.csv")
-    assert [(row.inputs, row.target, row.subgroups) for row in one[0]] == [(row.inputs, row.target, row.subgroups) for row in other[0]]
+    assert [(row.inputs, row.target, row.subgroups) for row in one[0]] == [
+        (row.inputs, row.target, row.subgroups) for row in other[0]
+    ]
     assert one[0][0].inputs == {"text": 'a, "b"'}
     assert one[1] == other[1] == []
 

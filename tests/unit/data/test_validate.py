@@ -40,7 +40,9 @@ def test_a_good_dataset_is_written_with_its_counts(tmp_path, llama_directory):
 def test_the_same_rows_give_the_same_bytes_and_another_order_the_same_digest(tmp_path, llama_directory):
     first = run(tmp_path, llama_directory, colour_rows(), name="one")
     run(tmp_path, llama_directory, colour_rows(), name="two")
-    hashes = [[hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((tmp_path / name).iterdir())] for name in ("one", "two")]
+    hashes = [
+        [hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((tmp_path / name).iterdir())] for name in ("one", "two")
+    ]
     assert hashes[0] == hashes[1]
     assert run(tmp_path, llama_directory, colour_rows()[::-1], name="three").content_digest == first.content_digest
     changed = colour_rows()
@@ -64,7 +66,7 @@ def test_a_label_that_only_evaluation_rows_have_is_refused(tmp_path, llama_direc
     write_jsonl(tmp_path / "test.jsonl", [{"text": f"plum {i}", "colour": "purple"} for i in range(3)] + colour_rows(60)[40:])
 
     def with_test_file(text):
-        return text.replace("  target_column: colour", '  target_column: colour\n  test_uri: test.jsonl\n  split: {test: 0.0}')
+        return text.replace("  target_column: colour", "  target_column: colour\n  test_uri: test.jsonl\n  split: {test: 0.0}")
 
     message = refusal(tmp_path, llama_directory, colour_rows(), edit=with_test_file)
     assert "Labels that no training row has: purple" in message
@@ -75,12 +77,12 @@ def test_training_rows_that_a_test_row_repeats_are_left_out(tmp_path, llama_dire
     write_jsonl(tmp_path / "test.jsonl", colour_rows(45))
 
     def with_test_file(text):
-        return text.replace("  target_column: colour", '  target_column: colour\n  test_uri: test.jsonl\n  split: {test: 0.0}')
+        return text.replace("  target_column: colour", "  target_column: colour\n  test_uri: test.jsonl\n  split: {test: 0.0}")
 
     manifest = run(tmp_path, llama_directory, colour_rows(150), edit=with_test_file)
     assert manifest.num_rows["test"] == 45
     assert sum(manifest.num_rows.values()) == 150
-    assert [(finding.check, finding.num_rows) for finding in manifest.findings][0] == ("leakage", 45)
+    assert (manifest.findings[0].check, manifest.findings[0].num_rows) == ("leakage", 45)
 
 
 def test_text_beyond_the_context_is_refused_with_the_arithmetic(tmp_path, llama_directory):
@@ -99,19 +101,19 @@ def test_one_label_is_no_choice(tmp_path, llama_directory):
 
 def test_too_many_contradictions_are_refused_and_a_few_are_told(tmp_path, llama_directory):
     rows = colour_rows()
-    few = rows + [{"text": rows[0]["text"], "colour": "blue"}]
+    few = [*rows, {"text": rows[0]["text"], "colour": "blue"}]
     assert [finding.check for finding in run(tmp_path, llama_directory, few, name="few").findings] == ["conflicts"]
     many = rows + [{"text": row["text"], "colour": "blue"} for row in rows[:40]]
     assert "same input as another row, and another answer" in refusal(tmp_path, llama_directory, many)
 
 
 def test_a_verbaliser_for_a_label_that_is_not_there_is_refused(tmp_path, llama_directory):
-    edit = lambda text: text.replace("  type: classification", "  type: classification\n  verbalisers: {rde: ' red'}")  # noqa: E731
+    edit = lambda text: text.replace("  type: classification", "  type: classification\n  verbalisers: {rde: ' red'}")
     assert "names labels that no row has: rde" in refusal(tmp_path, llama_directory, colour_rows(), edit=edit)
 
 
 def test_labels_said_with_the_same_words_are_refused(tmp_path, llama_directory):
-    edit = lambda text: text.replace("  type: classification", "  type: classification\n  verbalisers: {red: ' x', blue: ' x'}")  # noqa: E731
+    edit = lambda text: text.replace("  type: classification", "  type: classification\n  verbalisers: {red: ' x', blue: ' x'}")
     with pytest.raises(InvalidRecipe, match="cannot be told apart"):
         run(tmp_path, llama_directory, colour_rows(), edit=edit)
 
@@ -134,7 +136,7 @@ def test_the_report_is_written_before_a_refusal_and_names_the_rows(tmp_path, lla
 
 
 def test_the_report_escapes_what_rows_say(tmp_path, llama_directory):
-    rows = colour_rows() + [{"text": "x", "colour": "<script>alert(1)</script>"}]
+    rows = [*colour_rows(), {"text": "x", "colour": "<script>alert(1)</script>"}]
     run(tmp_path, llama_directory, rows)
     assert "<script>alert" not in (tmp_path / "dataset.html").read_text()
 

@@ -99,9 +99,7 @@ def test_it_starts_quickly(folder):
 def test_it_listens_on_this_machine_only(folder):
     with embedded_s3(folder) as server:
         port = int(server.access.endpoint_url.rsplit(":", 1)[1])
-        listening = [
-            line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"
-        ]
+        listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if line.split()[3] == "0A"]
         assert [address for address in listening if address.endswith(f":{port:04X}")] == [f"0100007F:{port:04X}"]
 
 
@@ -231,9 +229,7 @@ def test_a_recycled_process_id_is_never_killed(folder):
     try:
         (folder / "tmp" / f"ministack-{port}.pid").write_text(str(stranger.pid))
         with embedded_s3(folder) as server:
-            (folder / "tmp" / f"ministack-{server.access.endpoint_url.rsplit(':', 1)[1]}.pid").write_text(
-                str(stranger.pid)
-            )
+            (folder / "tmp" / f"ministack-{server.access.endpoint_url.rsplit(':', 1)[1]}.pid").write_text(str(stranger.pid))
             os.kill(server_pids(folder)[0], signal.SIGKILL)
         assert stranger.poll() is None
     finally:

@@ -54,7 +54,9 @@ def test_every_queue_and_region_is_well_filled():
 
 def test_queues_share_their_vocabulary():
     rows = tickets.generate_tickets(1500, seed=5)
-    spoken_in = {word: {row["queue"] for row in rows if word in row["text"].lower()} for word in ("refund", "order", "delivery", "invoice")}
+    spoken_in = {
+        word: {row["queue"] for row in rows if word in row["text"].lower()} for word in ("refund", "order", "delivery", "invoice")
+    }
     assert all(len(queues) >= 5 for queues in spoken_in.values()), spoken_in
 
 

@@ -97,7 +97,8 @@ def test_scores_differ_between_answers_and_prompts():
 
 def test_a_thousand_answers():
     generator = torch.Generator().manual_seed(0)
-    answers = sorted({tuple(torch.randint(3, V, (int(n),), generator=generator).tolist()) for n in torch.randint(1, 6, (1200,), generator=generator)})[:1000]  # fmt: skip
+    lengths = torch.randint(1, 6, (1200,), generator=generator).tolist()
+    answers = sorted({tuple(torch.randint(3, V, (length,), generator=generator).tolist()) for length in lengths})[:1000]
     base, prompt, row = tiny_base("llama"), None, [20, 21, 22]
     trie = AnswerTrie([list(answer) for answer in answers], END)
     assert trie.num_answers == 1000
@@ -114,7 +115,7 @@ def test_a_thousand_answers():
                 logits[key] = model(input_ids=torch.tensor([[*row, *tokens]])).logits[0, -1]
             return logits[key]
 
-        expected = [p for i, p in enumerate(brute_force_some(next_logits, answers, few))]
+        expected = list(brute_force_some(next_logits, answers, few))
     torch.testing.assert_close(scores[few].double(), torch.tensor(expected, dtype=torch.float64), rtol=5e-4, atol=1e-9)
     assert scores.sum().item() == pytest.approx(1, abs=1e-4)
 
@@ -137,7 +138,11 @@ def test_any_trie_gives_probabilities_that_sum_to_one(answers):
     nodes = torch.arange(len(trie.reached))
     scores = trie.answer_log_probabilities(trie.log_softmax(logits, nodes)[None]).exp()
     assert scores.sum().item() == pytest.approx(1, abs=1e-5)
-    assert all(decision.offset <= len(answer) for answer, steps in zip(sorted(answers), trie.decisions, strict=True) for decision in steps)
+    assert all(
+        decision.offset <= len(answer)
+        for answer, steps in zip(sorted(answers), trie.decisions, strict=True)
+        for decision in steps
+    )
 
 
 def test_a_token_without_alternative_costs_nothing_and_is_not_computed():
@@ -159,7 +164,9 @@ def test_num_correct_counts_rows_whose_every_decision_is_right():
     with torch.no_grad():
         scores = answer_log_probabilities(strategy, head, trie, strategy.prefix(None), torch.tensor(rows))
         said = scores.argmax(1).tolist()
-        batch = Collator(trie, None)([Example(row, [*SETS["mixed"][answer], END], answer) for row, answer in zip(rows, said, strict=True)])
+        batch = Collator(trie, None)(
+            [Example(row, [*SETS["mixed"][answer], END], answer) for row, answer in zip(rows, said, strict=True)]
+        )
         correct = num_correct(head, trie, strategy.hidden(strategy.prefix(None), batch), batch)
     # The most likely answer may lose its first decision, so this is a bound, and nearly always met.
     assert correct >= 9

@@ -84,5 +84,7 @@ def test_another_seed_or_epoch_is_another_order():
 
 def test_rows_of_like_length_share_a_batch():
     lengths = [10 if row % 2 else 100 for row in range(320)]
-    spread = [max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in islice(epochs(lengths, 32, 0), 10)]
+    spread = [
+        max(lengths[row] for row in batch) - min(lengths[row] for row in batch) for batch in islice(epochs(lengths, 32, 0), 10)
+    ]
     assert sum(width == 0 for width in spread) >= 8

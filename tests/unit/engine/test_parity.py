@@ -1,4 +1,4 @@
-"""Loss and prompt gradient equal those of stock PEFT on the same right-padded batch, for every family and both kinds of prompt."""
+"""Loss and prompt gradient equal those of stock PEFT on the same right-padded batch, for every family and both kinds."""
 
 import copy
 
@@ -7,7 +7,6 @@ import torch
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
 
 from softprompt.base_model import FrozenBase
-from softprompt.engine.answers import AnswerTrie
 from softprompt.engine.batches import Collator, Example
 from softprompt.engine.concatenate import Concatenate, decoder_start
 from softprompt.engine.head import Head
@@ -29,7 +28,7 @@ def base(request) -> FrozenBase:
 def rows(lengths=(5, 20, 9, 1), answers=(3, 1, 2, 4), seed=0):
     """Examples of random tokens; the last token of each answer stands for the end token."""
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda n: torch.randint(3, V, (n,), generator=generator).tolist()  # noqa: E731
+    draw = lambda n: torch.randint(3, V, (n,), generator=generator).tolist()
     return [Example(draw(n), [*draw(a), 2], -1) for n, a in zip(lengths, answers, strict=True)]
 
 

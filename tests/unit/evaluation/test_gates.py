@@ -10,7 +10,7 @@ N = 200
 
 def outputs(mine: float, bare: float = 0.2) -> dict:
     """Outputs with these shares of right answers among `N` rows of target `x`; the bare base is right on the first ones."""
-    right = lambda share: ["x" if row < share * N else "y" for row in range(N)]  # noqa: E731
+    right = lambda share: ["x" if row < share * N else "y" for row in range(N)]
     return {"soft_prompt": right(mine), "bare_base": right(bare), "instruction": right(0.5)}
 
 
@@ -54,7 +54,7 @@ def test_an_undecided_gate_says_how_many_rows_would_decide_it():
 
 
 def test_a_wider_level_is_harder_to_pass():
-    at = lambda confidence: status({"metric": "accuracy", "at_least": 0.8, "confidence": confidence}, 0.86)  # noqa: E731
+    at = lambda confidence: status({"metric": "accuracy", "at_least": 0.8, "confidence": confidence}, 0.86)
     assert at(0.8).low > at(0.95).low > at(0.999).low
 
 

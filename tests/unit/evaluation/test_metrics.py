@@ -31,7 +31,10 @@ def test_a_resample_is_the_metric_of_the_drawn_rows(num_rows, seed):
     targets = generator.choice(list("abc"), num_rows).tolist()
     outputs = generator.choice(list("abc"), num_rows).tolist()
     weights = resampling_weights(num_rows, 5)
-    for metric, reference in (("accuracy", accuracy_score), ("macro_f1", lambda t, o: f1_score(t, o, average="macro", zero_division=0))):
+    for metric, reference in (
+        ("accuracy", accuracy_score),
+        ("macro_f1", lambda t, o: f1_score(t, o, average="macro", zero_division=0)),
+    ):
         found = statistic(metric, targets, outputs)(weights)
         for row, drawn in zip(found, weights.astype(int), strict=True):
             t, o = np.repeat(targets, drawn), np.repeat(outputs, drawn)

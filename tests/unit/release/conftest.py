@@ -273,9 +273,7 @@ class Proxy:
             return None
         return self._answer(request, status, found, data)
 
-    def _ask(
-        self, request: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes
-    ) -> tuple[int, dict[str, str], bytes]:
+    def _ask(self, request: BaseHTTPRequestHandler, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(urlsplit(self._upstream.endpoint_url).netloc, timeout=10)
         connection.request(request.command, request.path, body, headers)
         reply = connection.getresponse()

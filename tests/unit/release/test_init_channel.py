@@ -43,9 +43,7 @@ def test_two_at_once_make_one_channel(store, tmp_path):
 
     def run():
         barrier.wait()
-        results.append(
-            init_channel("staging", store=store, keys_dir=tmp_path / "keys", trust_root=tmp_path / "root.json")
-        )
+        results.append(init_channel("staging", store=store, keys_dir=tmp_path / "keys", trust_root=tmp_path / "root.json"))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:

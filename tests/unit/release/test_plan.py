@@ -13,9 +13,7 @@ NOW = 1_800_000_000.0
 def fact(digest, **changes):
     given = {"prompt": digest, "verdict": "passed", "numerics": "float32", "model_version": "", "evidence": {}}
     approval = Approval(**(given | {key: value for key, value in changes.items() if key in Approval.model_fields}))
-    return PromptFacts(
-        digest, changes.get("kind", "shallow"), changes.get("base", BASE), approval, changes.get("review", "")
-    )
+    return PromptFacts(digest, changes.get("kind", "shallow"), changes.get("base", BASE), approval, changes.get("review", ""))
 
 
 def plan(changes, facts=(), state=None, policy=None, lately=()):
@@ -125,18 +123,11 @@ def test_coming_back_needs_no_review_and_no_youth_but_everything_else():
     policy = {"max_age_days": 1, "review_required": True}
     assert plan([Change("greeting", served(A))], [fact(A)], policy=policy, lately=[A]).outcome == "change"
     for stricter in ({"revoked": (A,)}, {"bases": (OTHER_BASE,)}):
-        assert (
-            plan([Change("greeting", served(A))], [fact(A)], policy=policy | stricter, lately=[A]).outcome == "refused"
-        )
-    assert (
-        plan([Change("greeting", served(A))], [fact(A, verdict="rejected")], policy=policy, lately=[A]).outcome
-        == "refused"
-    )
+        assert plan([Change("greeting", served(A))], [fact(A)], policy=policy | stricter, lately=[A]).outcome == "refused"
+    assert plan([Change("greeting", served(A))], [fact(A, verdict="rejected")], policy=policy, lately=[A]).outcome == "refused"
 
 
 def test_every_reason_is_given_at_once():
     facts = [fact(A, verdict="rejected", numerics="bfloat16"), fact(B, verdict="undecided")]
-    planned = plan(
-        [Change("greeting", served(A)), Change("farewell", served(B))], facts, policy={"numerics": ("float32",)}
-    )
+    planned = plan([Change("greeting", served(A)), Change("farewell", served(B))], facts, policy={"numerics": ("float32",)})
     assert len(planned.reasons) == 3

@@ -18,9 +18,7 @@ def test_a_published_prompt_reaches_a_node(any_channel, make_prompt):
     assert (outcome.outcome, outcome.generation, outcome.prompt_digest) == ("published", 2, prompt.digest)
     snapshot = any_channel.reader().refresh()
     assert snapshot.generation == 2
-    assert [share.prompt for share in snapshot.prompts["greeting"].bases[prompt.manifest.base_fingerprint]] == [
-        prompt.digest
-    ]
+    assert [share.prompt for share in snapshot.prompts["greeting"].bases[prompt.manifest.base_fingerprint]] == [prompt.digest]
     assert snapshot.load(prompt.digest) == prompt
     assert (snapshot.stale, snapshot.alarms) == (False, ())
     with pytest.raises(InvalidRequest, match="does not serve"):

@@ -225,9 +225,7 @@ def test_of_publishers_that_race_each_gets_a_number_of_its_own(any_channel, make
     def publish(number):
         barrier.wait()
         outcomes.append(
-            any_channel.publish(
-                make_prompt(number), name=f"name-{number}", state_dir=any_channel.folder / f"machine-{number}"
-            )
+            any_channel.publish(make_prompt(number), name=f"name-{number}", state_dir=any_channel.folder / f"machine-{number}")
         )
 
     threads = [threading.Thread(target=publish, args=(number,)) for number in range(4)]

@@ -26,9 +26,7 @@ class Repository:
         channel.write_policy(GIT_POLICY)
 
     def git(self, *arguments):
-        identity = {
-            f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-        }
+        identity = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         command = ["git", "-C", str(self.folder), *arguments]
         done = subprocess.run(command, env=os.environ | identity, check=True, capture_output=True, text=True)
         return done.stdout.strip()
@@ -98,9 +96,7 @@ def test_a_revert_rolls_back(repository, make_prompt):
 
 
 def test_a_missing_file_unpublishes_nothing_and_removed_does(repository, make_prompt):
-    repository.commit(
-        greeting=repository.propose(make_prompt(1)), farewell=repository.propose(make_prompt(2), name="farewell")
-    )
+    repository.commit(greeting=repository.propose(make_prompt(1)), farewell=repository.propose(make_prompt(2), name="farewell"))
     repository.apply()
     repository.commit(greeting=None)
     assert repository.plan().outcome == "unchanged"

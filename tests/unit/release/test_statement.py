@@ -24,9 +24,7 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 DIGESTS = st.integers(0, 7).map(lambda number: f"{number:064x}")
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 SHARES = st.lists(DIGESTS, min_size=1, max_size=3, unique=True).flatmap(
-    lambda digests: st.tuples(
-        *(st.builds(Share, prompt=st.just(one), weight=st.integers(1, 10_000)) for one in digests)
-    )
+    lambda digests: st.tuples(*(st.builds(Share, prompt=st.just(one), weight=st.integers(1, 10_000)) for one in digests))
 )
 SERVED = st.builds(
     Served,
@@ -103,9 +101,7 @@ def test_times_read_back(seconds):
 def test_it_is_an_in_toto_statement_about_the_prompts():
     digest = "1" * 64
     served = {"greeting": Served(bases={"b" * 64: (Share(prompt=digest),)})}
-    statement = json.loads(
-        to_statement(generation(state=ChannelState(prompts=served, approvals={digest: approval(digest)})))
-    )
+    statement = json.loads(to_statement(generation(state=ChannelState(prompts=served, approvals={digest: approval(digest)}))))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     assert statement["subject"] == [{"digest": {"sha256": digest}}]
     assert statement["predicateType"] == "urn:softprompt:generation:v1"

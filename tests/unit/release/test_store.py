@@ -117,9 +117,7 @@ def test_reads_and_puts_are_repeated(proxy, proxied, what):
 
 def test_a_server_that_stays_broken_is_reported(proxy, proxied):
     proxy.do("500", "GET")
-    with pytest.raises(
-        StoreUnavailable, match=r"(?s)did not read an object.*key some/key.*InternalError.*server has a problem"
-    ):
+    with pytest.raises(StoreUnavailable, match=r"(?s)did not read an object.*key some/key.*InternalError.*server has a problem"):
         proxied.get("some/key", max_bytes=1)
 
 

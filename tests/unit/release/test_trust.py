@@ -34,12 +34,8 @@ def root(**changes):
             "production": ChannelTrust(id="b" * 32, minimum_generation=9),
         },
         "publishing_keys": {
-            ED25519.public_key.keyid: PublishingKey(
-                **PublicKey.of(ED25519.public_key).model_dump(), channels=("staging",)
-            ),
-            ECDSA.public_key.keyid: PublishingKey(
-                **PublicKey.of(ECDSA.public_key).model_dump(), channels=("production",)
-            ),
+            ED25519.public_key.keyid: PublishingKey(**PublicKey.of(ED25519.public_key).model_dump(), channels=("staging",)),
+            ECDSA.public_key.keyid: PublishingKey(**PublicKey.of(ECDSA.public_key).model_dump(), channels=("production",)),
         },
     }
     return TrustRoot(**(given | changes))

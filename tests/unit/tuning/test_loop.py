@@ -44,7 +44,8 @@ def test_the_best_look_is_kept_not_the_last(job):
 
 @pytest.mark.parametrize("kind", ["shallow", "deep"])
 def test_a_loop_goes_on_from_a_checkpoint_to_the_same_bits(job, tmp_path, kind):
-    job = Job(job.recipe.model_copy(update={"prompt": job.recipe.prompt.model_copy(update={"kind": kind})}), job.base, job.task, job.train, job.validation)  # fmt: skip
+    recipe = job.recipe.model_copy(update={"prompt": job.recipe.prompt.model_copy(update={"kind": kind})})
+    job = Job(recipe, job.base, job.task, job.train, job.validation)
     job = with_training(job, steps=12, validate_every_steps=4)
     whole = train(job)
     kept: list[PopulationState] = []
@@ -70,7 +71,11 @@ def test_the_best_candidate_wins_and_all_are_reported(job):
     candidates = (Candidate(learning_rate=1e-6), Candidate(), Candidate(seed=3, num_tokens=2))
     job = with_training(job, steps=20, validate_every_steps=10, candidates=candidates)
     state = run_population(job, PopulationState(), Workers(), lambda state: None)
-    assert [(found.learning_rate, found.seed, found.num_tokens) for found in state.finished] == [(1e-6, 0, 4), (1.0, 0, 4), (1.0, 3, 2)]
+    assert [(found.learning_rate, found.seed, found.num_tokens) for found in state.finished] == [
+        (1e-6, 0, 4),
+        (1.0, 0, 4),
+        (1.0, 3, 2),
+    ]
     scores = [(found.validation_accuracy, -found.validation_loss) for found in state.finished]
     assert state.winner == scores.index(max(scores))
     assert state.winner != 0

@@ -42,7 +42,7 @@ def test_any_number_of_workers_gives_the_same_losses(resolved, dataset, tmp_path
 def test_shares_of_a_batch_are_a_division():
     rows = list(range(10))
     shares = [Workers(rank, 3).share(rows) for rank in range(3)]
-    assert sorted(sum(shares, [])) == rows
+    assert sorted(row for share in shares for row in share) == rows
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 

@@ -1,0 +1,73 @@
+# Everything a person does with this repository has a target; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
+
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2}'
+
+demo: $(VENV)/.base ## Run the whole line on embedded data: dataset to served prompt
+	$(BIN)/softprompt demo $(ARGS)
+
+test: $(VENV)/.dev ## Run the default tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint test ## What CI runs: lint, then test
+
+lint: $(VENV)/.dev ## ruff, mypy --strict, the layers of import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## Put the code into its standard form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-slow: $(VENV)/.dev ## Tests that take minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-soak: $(VENV)/.dev ## Tests that take an hour or more
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+test-gpu: $(VENV)/.dev ## Tests that need a CUDA device
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+cluster-test: $(VENV)/.dev ## Tests that need a Kubernetes cluster
+	$(BIN)/python -m pytest -m cluster $(ARGS)
+
+bench: $(VENV)/.dev ## The benchmarks, in their quick form
+	$(BIN)/python -m tests.bench.train_step --quick
+
+base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (about five minutes)
+	$(BIN)/python -m softprompt.embedded.pretrain --out build/base
+
+package: $(VENV)/.dev ## Build wheel and source distribution into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+lock: ## Write constraints.txt anew from pyproject.toml
+	$(PYTHON) infra/lock.py
+
+clean: ## Remove what this Makefile made, and the laptop's state
+	rm -rf $(VENV) .softprompt build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softprompt needs Python 3.11 or newer; say which with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and exactly: anything looser may bring gigabytes of CUDA packages.
+$(VENV)/.base: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing softprompt into $(VENV) (two or three minutes the first time)"
+	@$(PIP) $(TORCH)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+.PHONY: help demo test check lint format test-slow test-soak test-gpu cluster-test bench base package lock clean
