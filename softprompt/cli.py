@@ -178,6 +178,23 @@ def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "
 
 
 @app.command()
+def serve(
+    channel: Annotated[str, typer.Option(help="Channel to follow.")] = "laptop",
+    base_model: Base = "embedded://base",
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+) -> None:
+    """Serve a channel's prompts over HTTP: /v1/models, /v1/completions, /v1/classify; the prompt is chosen by `model`.
+
+    A prompt that is published meanwhile is swapped in without a restart. Ctrl-C ends it.
+    """
+    from softprompt.deployment import laptop
+    from softprompt.serve import serve_channel
+
+    with _readable_errors(), laptop(Settings.from_environment()):
+        serve_channel(Settings.from_environment(), channel, base_model, port)
+
+
+@app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,

@@ -138,7 +138,7 @@ def _from_s3(uri: str) -> Path:
     wanted = [entry for entry in listed if "/" not in entry[0][len(prefix) :] and _is_wanted(entry[0])]
     if not wanted:
         raise BaseModelUnavailable("There is no base model under this prefix.", where=uri, expected="config.json, *.safetensors")
-    target = cache_folder() / "bases" / sha256_hex(canonical_json([uri, wanted]))
+    target = cache_folder() / "bases" / sha256_hex(canonical_json([bucket, prefix, wanted]))
     if not target.is_dir():
         _download(client, bucket, prefix, (key for key, _, _ in wanted), target, uri)
     return target

@@ -144,7 +144,7 @@ def _version(
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        source = _log_model(run_id, prompt, file)
+        source = _log_model(run_id, resolved.base.uri, prompt, file)
         # Named at creation, so that a crash never leaves a version that cannot be recognised.
         known = mlflow.create_model_version(
             name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source)
@@ -164,7 +164,7 @@ def _known_version(mlflow: "MlflowClient", name: str, digest: str) -> "ModelVers
     return min(found, key=lambda version: int(version.version)) if found else None
 
 
-def _log_model(run_id: str, prompt: Path, file: PromptFile) -> str:
+def _log_model(run_id: str, base_uri: str, prompt: Path, file: PromptFile) -> str:
     """The prompt file as a LoggedModel whose code is a file, never a pickle; returns its URI."""
     import mlflow
 
@@ -173,6 +173,7 @@ def _log_model(run_id: str, prompt: Path, file: PromptFile) -> str:
             name="prompt",
             python_model=str(MODEL_FILE),
             artifacts={"prompt": str(prompt)},
+            model_config={"base": base_uri},
             pip_requirements=["softprompt"],
             metadata={"prompt": file.digest, "base_fingerprint": file.manifest.base_fingerprint},
         )

@@ -1,7 +1,7 @@
 """What `mlflow.pyfunc.load_model` runs for a registered prompt: load its base, answer rows.
 
 MLflow stores this file's text, not a pickle of an object. It answers a data frame with the template's columns. Where the base
-lies is not part of a prompt; say so with `params={"base": URI}`, else the embedded base is tried, and its fingerprint decides.
+lies is not part of a prompt: the run's URI is the default, and elsewhere `load_model(..., model_config={"base": URI})` says it.
 """
 
 from pathlib import Path
@@ -30,7 +30,7 @@ class RegisteredPrompt(PythonModel):
         from softprompt.engine.task import EncodedTask
         from softprompt.fetch import fetch_base
 
-        uri = (params or {}).get("base", "embedded://base")
+        uri = str(context.model_config["base"])
         base = load_base_model(fetch_base(uri), expected_fingerprint=self.prompt.manifest.base_fingerprint)
         task = EncodedTask.of_manifest(base.text, self.prompt.manifest)
         soft = SoftPrompt(torch.from_numpy(self.prompt.values))

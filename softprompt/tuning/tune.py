@@ -30,6 +30,24 @@ def tune_prompt(
         SoftpromptError: Training failed, or a bit of the base changed (a fault of ours).
     """
     state, facts = train_on_ray(resolved, dataset, sink, run_id=run_id, storage=storage)
+    return write_results(resolved, state, facts, prompt, training_log)
+
+
+def write_results(
+    resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any], prompt: Path, training_log: Path
+) -> TrainingLog:
+    """Write a finished training's prompt file and log.
+
+    Args:
+        resolved: The recipe.
+        state: The population's final state.
+        facts: What the workers reported of the job.
+        prompt: Directory to write the prompt file to.
+        training_log: File to write the log to.
+
+    Raises:
+        SoftpromptError: A bit of the base changed (a fault of ours).
+    """
     if facts["base_digest_before"] != facts["base_digest_after"]:
         raise SoftpromptError(
             "Training changed the frozen base model.", expected=facts["base_digest_before"], actual=facts["base_digest_after"]

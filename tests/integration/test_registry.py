@@ -1,0 +1,188 @@
+"""The registry against a real MLflow: SQLite as on a laptop, and a server over HTTP."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from softprompt.data.validate import validate_dataset
+from softprompt.documents import sha256_hex
+from softprompt.errors import FingerprintMismatch, TrackingUnavailable
+from softprompt.evaluation.evaluate import evaluate_prompt
+from softprompt.registry import Registration, register_prompt, start_run
+from softprompt.resolve import ResolvedRecipe, resolve_recipe
+from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
+from softprompt.tuning.job import Job
+from softprompt.tuning.population import PopulationState, run_population
+from softprompt.tuning.ray_train import facts_of
+from softprompt.tuning.tune import write_results
+from softprompt.tuning.workers import Workers
+from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
+
+
+@dataclass
+class Outputs:
+    """What the steps before the registry leave."""
+
+    resolved: ResolvedRecipe
+    folder: Path
+    manifest: object
+
+    def register(self, uri: str, run_id: str) -> Registration:
+        """The step."""
+        return register_prompt(
+            uri,
+            run_id,
+            self.resolved,
+            prompt=self.folder / "prompt",
+            gate_report=self.folder / "gates.json",
+            training_log=self.folder / "log.json",
+            pages={"report.html": self.folder / "report.html"},
+        )
+
+
+def outputs(folder: Path, *, floor: float) -> Outputs:
+    """Really trained and evaluated, on a tiny base; without Ray, which is not what is tested here."""
+    base = save_llama(folder / "base")
+    rows = write_jsonl(folder / "rows.jsonl", colour_rows())
+    resolved = resolve_recipe(str(write_recipe(folder / "recipe.yaml", base, rows, floor=floor)))
+    manifest = validate_dataset(resolved, folder / "dataset", folder / "dataset.html")
+    job = Job.load(resolved, folder / "dataset")
+    state = run_population(job, PopulationState(), Workers(), lambda state: None)
+    facts = {"base_digest_before": "0" * 64, "base_digest_after": "0" * 64} | facts_of(job)
+    write_results(resolved, state, facts, folder / "prompt", folder / "log.json")
+    names = ("dataset", "prompt", "log.json", "gates.json", "report.html")
+    evaluate_prompt(resolved, *(folder / name for name in names))
+    return Outputs(resolved, folder, manifest)
+
+
+@pytest.fixture(scope="module")
+def passed(tmp_path_factory):
+    return outputs(tmp_path_factory.mktemp("passed"), floor=0.0)
+
+
+@pytest.fixture(scope="module")
+def rejected(tmp_path_factory):
+    return outputs(tmp_path_factory.mktemp("rejected"), floor=1.0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """`mlflow server` on loopback."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=1).close()
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def tracking(request, tmp_path):
+    """A tracking URI, and where experiments keep artifacts."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
+    return request.getfixturevalue("server"), None
+
+
+def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_again_makes_no_other(tracking, passed):
+    uri, artifacts = tracking
+    run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
+    sink = MlflowSink(uri, run_id)
+    for step in (1, 2):
+        sink.log(step, {"training_loss": 1 / step})
+    client = mlflow_client(uri)
+    assert [m.value for m in client.get_metric_history(run_id, "tune_prompt/training_loss")] == [1.0, 0.5], "while it runs"
+
+    result = passed.register(uri, run_id)
+    again = passed.register(uri, run_id)
+    assert again.version == result.version == "1"
+    version = client.get_model_version("colours", "1")
+    assert version.tags["softprompt.prompt"] == result.prompt
+    assert version.tags["softprompt.gates.verdict"] == "passed"
+    assert version.tags["softprompt.base_fingerprint"] == passed.resolved.base.fingerprint
+    assert version.tags["softprompt.gates.report"] == sha256_hex((passed.folder / "gates.json").read_bytes())
+    assert version.tags["review.status"] == "pending"
+    assert "accuracy at least 0" in version.description
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["prompt.num_tokens"] == "4"
+    assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
+    assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
+    assert {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json"} <= {f.path for f in client.list_artifacts(run_id)}
+
+
+def test_a_reviewers_decision_survives_registering_again(tracking, passed):
+    uri, artifacts = tracking
+    run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
+    version = passed.register(uri, run_id).version
+    mlflow_client(uri).set_model_version_tag("colours", version, "review.status", "approved")
+    passed.register(uri, run_id)
+    assert mlflow_client(uri).get_model_version("colours", version).tags["review.status"] == "approved"
+
+
+def test_the_registered_model_loads_without_a_pickle_and_answers(tracking, passed, tmp_path):
+    import mlflow
+    import pandas as pd
+
+    uri, artifacts = tracking
+    version = passed.register(uri, start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)).version
+    folder = Path(mlflow.artifacts.download_artifacts(f"models:/colours/{version}", dst_path=str(tmp_path / "model")))
+    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".bin", ".pt")]
+    model = mlflow.pyfunc.load_model(f"models:/colours/{version}")
+    answers = model.predict(pd.DataFrame({"text": ["ruby number 1", "sea"]}))
+    assert len(answers) == 2
+    assert set(answers) <= {"red", "green", "blue"}
+    other = mlflow.pyfunc.load_model(f"models:/colours/{version}", model_config={"base": str(save_llama(tmp_path / "other", seed=1))})
+    with pytest.raises(FingerprintMismatch):
+        other.predict(pd.DataFrame({"text": ["ruby"]}))
+
+
+def test_a_rejected_prompt_stays_a_run_with_its_reasons(tracking, rejected):
+    uri, artifacts = tracking
+    run_id = start_run(uri, rejected.resolved, rejected.manifest, artifacts=artifacts)
+    result = rejected.register(uri, run_id)
+    assert (result.verdict, result.version) == ("rejected", "")
+    tags = mlflow_client(uri).get_run(run_id).data.tags
+    assert tags["softprompt.verdict"] == "rejected"
+    assert tags["softprompt.reason"].startswith("Rejected: accuracy at least 1")
+    known = mlflow_client(uri).search_model_versions(f"run_id = '{run_id}'")
+    assert known == []
+
+
+def test_a_server_that_is_away_is_said_within_seconds(passed):
+    began = time.monotonic()
+    with pytest.raises(TrackingUnavailable, match="does not answer") as caught:
+        start_run("http://127.0.0.1:1", passed.resolved, passed.manifest)
+    assert "http://127.0.0.1:1" in str(caught.value)
+    assert caught.value.exit_code == 5
+    with pytest.raises(TrackingUnavailable):
+        check_tracking("http://127.0.0.1:1")
+    assert time.monotonic() - began < 10
+
+
+def test_training_goes_on_when_the_server_goes_away(capsys):
+    MlflowSink("http://127.0.0.1:1", "0" * 32).log(1, {"training_loss": 1.0})
+    assert "did not take the metrics of step 1" in capsys.readouterr().out

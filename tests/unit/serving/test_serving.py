@@ -1,0 +1,160 @@
+"""A node answers with what its channel serves, never with anything else."""
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from softprompt.artifact import TemplateExample
+from softprompt.engine.predictor import Predictor
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.task import EncodedTask
+from softprompt.errors import FingerprintMismatch, VerificationFailed
+from softprompt.serving.app import create_app
+from softprompt.serving.bank import PromptBank
+from softprompt.serving.follower import Follower, UnknownPrompt
+from softprompt.serving.scheduler import Scheduler
+
+
+def expected(channel, prompt, text):
+    task = EncodedTask.of_manifest(channel.base.text, prompt.manifest)
+    soft = SoftPrompt(torch.from_numpy(prompt.values))
+    return Predictor(channel.base, task, soft, max_new_tokens=prompt.manifest.max_new_tokens).predict([{"text": text}])[0]
+
+
+def follower(channel) -> Follower:
+    return Follower(channel.reader(), channel.base.fingerprint)
+
+
+def test_a_name_means_what_was_published_last(channel):
+    one, two = channel.prompt(seed=1), channel.prompt(seed=2)
+    channel.publish("colours", one)
+    following = follower(channel)
+    assert following.route("colours").digest == one.digest
+    generation = channel.publish("colours", two)
+    assert following.route("colours").digest == one.digest, "a request sees one generation until the node looks again"
+    following.refresh()
+    assert following.route("colours").digest == two.digest
+    assert following.snapshot.generation == generation
+    assert following.route(f"colours@sha256:{two.digest}").digest == two.digest
+
+
+def test_unknown_names_and_digests_are_refused(channel):
+    channel.publish("colours", channel.prompt())
+    following = follower(channel)
+    for model in ("other", "colours@sha256:" + "0" * 64, "COLOURS", "", "colours@", "../colours"):
+        with pytest.raises(UnknownPrompt):
+            following.route(model)
+
+
+def test_a_prompt_of_another_base_is_refused_by_name(channel):
+    channel.publish("colours", channel.prompt(base_fingerprint="1" * 64))
+    with pytest.raises(FingerprintMismatch) as caught:
+        follower(channel).route("colours")
+    assert "1" * 64 in str(caught.value)
+    assert channel.base.fingerprint in str(caught.value)
+
+
+def test_the_bank_loads_once_and_drops_the_least_recently_used(channel, monkeypatch):
+    prompts = [channel.prompt(seed=seed) for seed in range(3)]
+    for number, prompt in enumerate(prompts):
+        channel.publish(f"p{number}", prompt)
+    following = follower(channel)
+    size = PromptBank(channel.base).get(prompts[0].digest, following.snapshot).num_bytes
+    bank, loads = PromptBank(channel.base, max_bytes=2 * size), []
+    real = type(following.snapshot).load
+    monkeypatch.setattr(type(following.snapshot), "load", lambda self, digest: loads.append(digest) or real(self, digest))
+    for number in (0, 0, 1, 0, 2, 0, 1):
+        bank.get(prompts[number].digest, following.snapshot)
+    assert loads == [prompts[number].digest for number in (0, 1, 2, 1)]
+
+
+def test_a_template_that_tokenises_otherwise_here_is_refused(channel):
+    wrong = channel.prompt(template_examples=(TemplateExample(values={"text": "a"}, token_ids=(5, 6)),))
+    channel.publish("colours", wrong)
+    following = follower(channel)
+    with pytest.raises(VerificationFailed, match="tokenises"):
+        PromptBank(channel.base).get(wrong.digest, following.snapshot)
+
+
+def test_rows_that_wait_together_get_their_own_answers(channel):
+    prompts = [channel.prompt(seed=seed) for seed in (1, 2)]
+    predictors = [
+        Predictor(channel.base, EncodedTask.of_manifest(channel.base.text, p.manifest), SoftPrompt(torch.from_numpy(p.values)))
+        for p in prompts
+    ]
+    texts = [f"thing {number}" * (number % 3 + 1) for number in range(40)]
+    with Scheduler() as scheduler:
+        waiting = [scheduler.submit(predictors[i % 2], {"text": text}) for i, text in enumerate(texts)]
+        answers = [future.result(timeout=60) for future in waiting]
+    for number, (text, answer) in enumerate(zip(texts, answers, strict=True)):
+        alone = expected(channel, prompts[number % 2], text)
+        assert answer.output == alone.output
+        assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    assert len({answer.output for answer in answers}) > 1
+
+
+def test_a_row_that_fails_tells_who_waits(channel):
+    task = EncodedTask.of_manifest(channel.base.text, channel.prompt().manifest)
+    with Scheduler() as scheduler:
+        future = scheduler.submit(Predictor(channel.base, task, None), {"text": "long " * 200})
+        with pytest.raises(Exception, match="longer than the base model's context"):
+            future.result(timeout=60)
+
+
+@pytest.fixture
+def client(channel):
+    channel.publish("colours", channel.prompt(seed=1))
+    channel.publish("free", channel.prompt(seed=2, task="generation"))
+    with TestClient(create_app(follower(channel), PromptBank(channel.base), poll_seconds=0.05)) as client:
+        yield client
+
+
+def test_models_are_the_names_of_the_channel(client):
+    assert [model["id"] for model in client.get("/v1/models").json()["data"]] == ["colours", "free"]
+
+
+def test_classify_gives_the_label_and_probabilities_with_the_prompts_identity(client, channel):
+    reply = client.post("/v1/classify", json={"model": "colours", "input": "ruby"})
+    alone = expected(channel, channel.prompt(seed=1), "ruby")
+    assert reply.json()["label"] == alone.output
+    assert sum(reply.json()["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert reply.headers["x-softprompt-digest"] == f"sha256:{channel.prompt(seed=1).digest}"
+    assert reply.headers["x-softprompt-generation"] == "3"
+
+
+def test_completions_generate(client, channel):
+    reply = client.post("/v1/completions", json={"model": "free", "prompt": "ruby"})
+    assert reply.json()["choices"][0]["text"] == expected(channel, channel.prompt(seed=2, task="generation"), "ruby").output
+    assert reply.json()["object"] == "text_completion"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/classify", {"model": "other", "input": "x"}, 404),
+        ("/v1/completions", {"model": "base", "prompt": "x"}, 404),
+        ("/v1/classify", {"model": "free", "input": "x"}, 400),
+        ("/v1/classify", {"model": "colours", "input": {"other": "x"}}, 400),
+        ("/v1/classify", {"model": "colours", "input": "long " * 200}, 400),
+        ("/v1/classify", {"model": "colours", "input": ""}, 422),
+        ("/v1/completions", {"model": "free", "prompt": "x", "prompt_embeds": [1.0]}, 422),
+    ],
+)
+def test_what_cannot_be_answered_is_said_and_never_answered_by_the_bare_base(client, path, body, status):
+    reply = client.post(path, json=body)
+    assert reply.status_code == status
+    assert "Traceback" not in reply.text
+
+
+def test_a_node_swaps_without_a_restart(client, channel):
+    new = channel.prompt(seed=9)
+    channel.publish("colours", new)
+    for _ in range(100):
+        reply = client.post("/v1/classify", json={"model": "colours", "input": "ruby"})
+        assert reply.status_code == 200
+        if reply.headers["x-softprompt-digest"].endswith(new.digest):
+            break
+    else:
+        pytest.fail("the new prompt was never served")
+    assert client.get("/readyz").json()["generation"] == 4
+    assert client.get("/livez").status_code == 200
