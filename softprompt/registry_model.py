@@ -20,7 +20,7 @@ class RegisteredPrompt(PythonModel):
 
         self.prompt = PromptFile.read(Path(context.artifacts["prompt"]))
 
-    def predict(self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
+    def predict(self, context: PythonModelContext, model_input, params=None) -> list[str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """The answer for each row of a data frame with the template's columns."""
         import torch
 

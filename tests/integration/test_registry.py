@@ -155,7 +155,8 @@ def test_the_registered_model_loads_without_a_pickle_and_answers(tracking, passe
     answers = model.predict(pd.DataFrame({"text": ["ruby number 1", "sea"]}))
     assert len(answers) == 2
     assert set(answers) <= {"red", "green", "blue"}
-    other = mlflow.pyfunc.load_model(f"models:/colours/{version}", model_config={"base": str(save_llama(tmp_path / "other", seed=1))})
+    other_base = save_llama(tmp_path / "other", seed=1)
+    other = mlflow.pyfunc.load_model(f"models:/colours/{version}", model_config={"base": other_base.as_uri()})
     with pytest.raises(FingerprintMismatch):
         other.predict(pd.DataFrame({"text": ["ruby"]}))
 
