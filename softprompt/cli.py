@@ -181,7 +181,10 @@ def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "
 def serve(
     channel: Annotated[str, typer.Option(help="Channel to follow.")] = "laptop",
     base_model: Base = "embedded://base",
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 only inside a pod, whose network is closed.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port on that address.")] = 8000,
 ) -> None:
     """Serve a channel's prompts over HTTP: /v1/models, /v1/completions, /v1/classify; the prompt is chosen by `model`.
 
@@ -191,7 +194,7 @@ def serve(
     from softprompt.serve import serve_channel
 
     with _readable_errors(), laptop(Settings.from_environment()):
-        serve_channel(Settings.from_environment(), channel, base_model, port)
+        serve_channel(Settings.from_environment(), channel, base_model, host, port)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One serving node on this machine: a base model, a channel, an HTTP port on loopback."""
+"""One serving node on this machine: a base model, a channel, an HTTP port."""
 
 from softprompt.base_model import load_base_model
 from softprompt.deployment import channel_reader
@@ -7,14 +7,15 @@ from softprompt.fetch import fetch_base
 from softprompt.settings import Settings
 
 
-def serve_channel(settings: Settings, channel: str, base_uri: str, port: int) -> None:
+def serve_channel(settings: Settings, channel: str, base_uri: str, host: str, port: int) -> None:
     """Serve until interrupted.
 
     Args:
         settings: Store, trust root, state.
         channel: To follow.
         base_uri: The base model that runs here.
-        port: On 127.0.0.1.
+        host: Address to listen on; whoever reaches it may ask, so anything but loopback is for a pod behind its policies.
+        port: On that address.
 
     Raises:
         InvalidRequest: The `serve` extra is not installed.
@@ -32,4 +33,4 @@ def serve_channel(settings: Settings, channel: str, base_uri: str, port: int) ->
 
     base = load_base_model(fetch_base(base_uri))
     follower = Follower(channel_reader(settings, channel, base_fingerprint=base.fingerprint), base.fingerprint)
-    uvicorn.run(create_app(follower, PromptBank(base)), host="127.0.0.1", port=port, log_level="warning")
+    uvicorn.run(create_app(follower, PromptBank(base)), host=host, port=port, log_level="warning")
