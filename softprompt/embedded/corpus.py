@@ -86,9 +86,9 @@ class Case:
         if field == "reply":
             return self.reply()
         if field == "mood":
-            return pick(bank["moods"][self.mood], self.rng)
+            return str(pick(bank["moods"][self.mood], self.rng))
         if field == "region":
-            return pick(bank["regions"][self.facts.region], self.rng)
+            return str(pick(bank["regions"][self.facts.region], self.rng))
         if field == "product":
             return values["product"] if values["product"] in self.message else "not named"
         if field == "order":
@@ -117,7 +117,7 @@ def write_record(rng: Random) -> str:
     lines = [f"{pick(bank[f'{name}_names'], rng)}: {case.tell(name)}" for name in chosen]
     place = 0 if rng.random() < 0.75 else int(rng.random() * (len(lines) + 1))
     lines.insert(place, f"{pick(bank['message_names'], rng)}: {case.message}")
-    return pick(bank["separators"], rng).join(lines)
+    return str(pick(bank["separators"], rng)).join(lines)
 
 
 def write_task(rng: Random) -> str:

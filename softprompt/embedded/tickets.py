@@ -56,13 +56,13 @@ def _draw_ticket(ticket_id: str, rng: Random) -> Row:
 
 def _draw_queue(rng: Random) -> tuple[str, Mapping[str, str]]:
     """Draws a situation by its queue's weight."""
-    queues = load_bank("company")["queues"]
-    mark = rng.random() * sum(queue["weight"] for queue in queues.values())
-    for situation, queue in queues.items():
-        mark -= queue["weight"]
+    queues: list[tuple[str, Mapping[str, str]]] = list(load_bank("company")["queues"].items())
+    mark = rng.random() * sum(float(queue["weight"]) for _, queue in queues)
+    for situation, queue in queues:
+        mark -= float(queue["weight"])
         if mark < 0:
-            break
-    return situation, queue
+            return situation, queue
+    return queues[-1]
 
 
 def _write_reply(queue: Mapping[str, str], mood: str, text: str, facts: Facts, rng: Random) -> str:

@@ -58,7 +58,9 @@ def test_a_base_that_changed_in_s3_is_fetched_anew(aws, llama_directory, tmp_pat
     copy = shutil.copytree(llama_directory, tmp_path / "copy")
     upload(aws, copy, "bases/two")
     first = fetch_base("s3://softprompt/bases/two")
-    (copy / "config.json").write_text((copy / "config.json").read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    (copy / "config.json").write_text(
+        (copy / "config.json").read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05')
+    )
     upload(aws, copy, "bases/two")
     assert fingerprint(fetch_base("s3://softprompt/bases/two")) != fingerprint(first)
 

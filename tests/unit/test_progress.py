@@ -17,7 +17,12 @@ def test_an_event_is_found_behind_whatever_ray_and_kfp_put_before_it(capsys, mon
     tell("tune_prompt", "step\n1 é", done=1, total=2)
     line = capsys.readouterr().out.strip()
     assert "\n" not in line
-    assert read_event(f"    \x1b[36m(RayTrainWorker pid=1)\x1b[0m {line}") == {"step": "tune_prompt", "text": "step\n1 é", "done": 1, "total": 2}
+    assert read_event(f"    \x1b[36m(RayTrainWorker pid=1)\x1b[0m {line}") == {
+        "step": "tune_prompt",
+        "text": "step\n1 é",
+        "done": 1,
+        "total": 2,
+    }
 
 
 @pytest.mark.parametrize("line", ["", "Epoch 1", "@softprompt {broken", "@softprompt {not json}"])

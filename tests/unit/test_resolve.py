@@ -35,7 +35,9 @@ def test_the_same_recipe_resolves_to_the_same_bytes_and_other_rows_to_others(rec
 
 
 def test_overrides_change_what_they_name_and_nothing_else(recipe):
-    changed = resolve_recipe(str(recipe), Overrides(prompt_kind="deep", num_tokens=7, seed=0, channel="staging", prompt_name="other"))
+    changed = resolve_recipe(
+        str(recipe), Overrides(prompt_kind="deep", num_tokens=7, seed=0, channel="staging", prompt_name="other")
+    )
     plain = resolve_recipe(str(recipe))
     assert (changed.recipe.prompt.kind, changed.recipe.prompt.num_tokens, changed.recipe.training.seed) == ("deep", 7, 0)
     assert (changed.recipe.channel, changed.recipe.name) == ("staging", "other")
@@ -44,7 +46,7 @@ def test_overrides_change_what_they_name_and_nothing_else(recipe):
 
 
 def test_a_wrong_override_is_refused_like_a_wrong_key(recipe):
-    with pytest.raises(InvalidRecipe, match="prompt.kind"):
+    with pytest.raises(InvalidRecipe, match=r"prompt\.kind"):
         resolve_recipe(str(recipe), Overrides(prompt_kind="loud"))
 
 
