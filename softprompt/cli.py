@@ -44,7 +44,7 @@ Base = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog="Example: [bold]softprompt demo --json summary.json[/]")
 def demo(json_file: Json = None, cache: Cache = False) -> None:
     """Run the whole line on embedded data: validate, tune, evaluate, register, publish, and ask the result.
 
@@ -59,7 +59,9 @@ def demo(json_file: Json = None, cache: Cache = False) -> None:
     raise typer.Exit(summary.exit_code)
 
 
-@app.command()
+@app.command(
+    epilog="Examples: [bold]softprompt run my-recipe.yaml --estimate[/] · [bold]softprompt run demo --kind deep --seed 1[/]"
+)
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, demo-replies, banking77.")],
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what the run would take, and stop.")] = False,
@@ -68,10 +70,10 @@ def run(
     base_model: Base = "",
     dataset: Annotated[str, typer.Option(help="Another dataset: a path, file:// or s3://.")] = "",
     channel: Annotated[str, typer.Option(help="Another channel.")] = "",
-    kind: Annotated[str, typer.Option(help="Another kind of prompt: shallow or deep.")] = "",
-    num_tokens: Annotated[int, typer.Option(help="Another prompt length.")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed.")] = -1,
-    num_workers: Annotated[int, typer.Option(help="Ray Train workers.")] = 0,
+    kind: Annotated[str, typer.Option(help="Another kind of prompt: shallow or deep.", show_default="the recipe's")] = "",
+    num_tokens: Annotated[int, typer.Option(help="Another prompt length.", show_default="the recipe's")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed.", show_default="the recipe's")] = -1,
+    num_workers: Annotated[int, typer.Option(help="Ray Train workers.", show_default="the recipe's")] = 0,
 ) -> None:
     """Run a recipe from dataset to published prompt.
 
@@ -95,7 +97,9 @@ def run(
     raise typer.Exit(summary.exit_code)
 
 
-@app.command("compile")
+@app.command(
+    "compile", epilog="Example: [bold]softprompt compile prompt-tuning.yaml --image registry.example/steps@sha256:...[/]"
+)
 def compile_(
     package: Annotated[Path, typer.Argument(help="File to write.")] = Path("prompt-tuning.yaml"),
     image: Annotated[str, typer.Option(help="Image of every step, best by digest.")] = "",
@@ -112,7 +116,7 @@ def compile_(
         console.print(f"wrote {package}", highlight=False)
 
 
-@app.command()
+@app.command(epilog="Example: [bold]softprompt schema > recipe.schema.json[/]")
 def schema() -> None:
     """Print the JSON Schema of a recipe.
 
@@ -123,7 +127,7 @@ def schema() -> None:
     print(json.dumps(recipe_schema(), indent=2))
 
 
-@app.command()
+@app.command(epilog='Example: [bold]softprompt ask "My parcel has not arrived" --prompt support-triage --compare[/]')
 def ask(
     text: Annotated[str, typer.Argument(help="The input text.")],
     prompt: Annotated[str, typer.Option(help="Name of the prompt.")],
@@ -151,7 +155,7 @@ def ask(
         errors.print(f"[yellow]{alarm}[/]", highlight=False)
 
 
-@app.command()
+@app.command(epilog="Example: [bold]softprompt status --channel laptop[/]")
 def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "laptop") -> None:
     """Say what a channel serves, and what the last runs here came to."""
     from softprompt.deployment import channel_reader, laptop
@@ -197,7 +201,7 @@ def serve(
         serve_channel(Settings.from_environment(), channel, base_model, host, port)
 
 
-@app.command()
+@app.command(epilog="Example: [bold]softprompt ui --port 5001 --no-open[/]")
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = True,
