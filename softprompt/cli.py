@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from softprompt import __version__
@@ -34,8 +35,8 @@ app = typer.Typer(
     "\n\nBegin with [bold]softprompt demo[/], which needs no network, no cluster and no arguments.",
     epilog=EXIT_CODES,
 )
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write a summary of the run to this file.", metavar="FILE")]
 Cache = Annotated[bool, typer.Option("--cache", help="Reuse the outputs of earlier steps with equal inputs and equal code.")]
@@ -113,7 +114,7 @@ def compile_(
 
     with _readable_errors():
         compile_pipeline(package, image=image or IMAGE)
-        console.print(f"wrote {package}", highlight=False)
+        console.print(f"wrote {package}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]softprompt schema > recipe.schema.json[/]")
@@ -145,14 +146,14 @@ def ask(
 
     with _readable_errors(), laptop(Settings.from_environment()):
         answer = ask_prompt(Settings.from_environment(), channel, prompt, text, base_uri=base_model, compare=compare)
-    console.print(answer.soft_prompt, style="bold", highlight=False)
+    console.print(answer.soft_prompt, style="bold", markup=False, highlight=False, soft_wrap=True)
     if answer.confidence:
         console.print(f"[dim]confidence {answer.confidence:.2f}[/]", highlight=False)
     if compare:
-        console.print(f"[dim]bare base:[/] {answer.bare_base}", highlight=False)
+        console.print(f"[dim]bare base:[/] {escape(answer.bare_base)}", highlight=False, soft_wrap=True)
     console.print(f"[dim]prompt sha256:{answer.digest[:12]}, {channel} generation {answer.generation}[/]", highlight=False)
     for alarm in answer.alarms:
-        errors.print(f"[yellow]{alarm}[/]", highlight=False)
+        errors.print(alarm, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: [bold]softprompt status --channel laptop[/]")
@@ -177,7 +178,7 @@ def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "
                 table.add_row(name, share.prompt[:12], base[:12], approval.model_version, approval.verdict)
     console.print(table if snapshot.prompts else "it serves no prompt yet; `softprompt demo` publishes one", highlight=False)
     for alarm in snapshot.alarms:
-        errors.print(f"[yellow]{alarm}[/]", highlight=False)
+        errors.print(alarm, style="yellow", markup=False, highlight=False, soft_wrap=True)
     _print_runs(settings)
 
 
@@ -211,7 +212,10 @@ def ui(
 
     with _readable_errors():
         serve_ui(
-            Settings.from_environment(), port, open_browser=open_browser, tell=lambda line: console.print(line, highlight=False)
+            Settings.from_environment(),
+            port,
+            open_browser=open_browser,
+            tell=lambda line: console.print(line, markup=False, highlight=False),
         )
 
 

@@ -62,7 +62,7 @@ class PipelineDisplay:
         if "total" in event:
             self._progress[step] = (event["done"], event["total"])
         if not self._live and not event.get("error"):
-            self._console.print(_line(event), highlight=False, soft_wrap=True)
+            self._console.print(_line(event), markup=False, highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))

@@ -38,7 +38,7 @@ def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Consol
     check_recipe(arguments)
     began = time.monotonic()
     # KFP's output is followed by taking over sys.stdout, and a console writes to whatever that is: hold on to the real one.
-    screen = Console(file=console.file, force_terminal=console.is_terminal)
+    screen = Console(file=console.file, force_terminal=console.is_terminal, emoji=False)
     with laptop(settings), PipelineDisplay(screen) as display:
         os.environ[EVENTS_VARIABLE] = "1"
         run = run_pipeline(_portable(arguments), settings.runs, display, cache=settings.home / "cache" if cache else None)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from softprompt.artifact import PromptFile
@@ -121,7 +122,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     console.print()
     console.print(table)
     console.print()
-    console.print(f"[{colour}]{summary.reason}[/]", highlight=False)
+    console.print(summary.reason, style=colour, markup=False, highlight=False)
     facts = {
         "prompt": f"{summary.prompt_kind}, {summary.prompt_num_tokens} tokens, {summary.prompt_bytes:,} bytes, "
         f"{summary.trainable_parameters:,} of {summary.total_parameters:,} numbers trained",
@@ -131,7 +132,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         "report": summary.report,
     }
     for name, fact in facts.items():
-        console.print(f"[dim]{name:<11}[/]{fact}", highlight=False, soft_wrap=True)
+        console.print(f"[dim]{name:<11}[/]{escape(fact)}", highlight=False, soft_wrap=True)
 
 
 def _channel_line(summary: RunSummary) -> str:
