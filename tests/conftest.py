@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import colour_rows, save_llama, save_t5, write_jsonl
+from tests.builders import colour_rows, save_llama, save_t5, write_jsonl, write_recipe
+from tests.runs import Run, finish_run, kill_run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -35,6 +36,32 @@ def t5_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def colours(tmp_path: Path) -> Path:
     """A small dataset file."""
     return write_jsonl(tmp_path / "colours.jsonl", colour_rows())
+
+
+@pytest.fixture(scope="session")
+def passed_run(tmp_path_factory: pytest.TempPathFactory, llama_directory: Path) -> Run:
+    """The whole pipeline through the command line with a gate that passes: a shallow prompt that the laptop's channel serves."""
+    folder = tmp_path_factory.mktemp("passed")
+    recipe = write_recipe(folder / "recipe.yaml", llama_directory, write_jsonl(folder / "colours.jsonl", colour_rows()))
+    instruction = 'instruction: "What colour? {text}\\nColour:"'
+    recipe.write_text(recipe.read_text().replace("bootstrap_samples: 200", f"bootstrap_samples: 200, {instruction}"))
+    return finish_run(recipe, llama_directory, folder / "home")
+
+
+@pytest.fixture(scope="session")
+def run_after_kill(passed_run: Run) -> Run:
+    """The same recipe in the same place, after a run of it was killed while it trained."""
+    lines = kill_run(passed_run.recipe, passed_run.home, lambda line: "step 3/6" in line)
+    return finish_run(passed_run.recipe, passed_run.base, passed_run.home, lines_before_kill=lines)
+
+
+@pytest.fixture(scope="session")
+def rejected_run(tmp_path_factory: pytest.TempPathFactory, llama_directory: Path) -> Run:
+    """The whole pipeline with a gate that nothing passes, and a deep prompt."""
+    folder = tmp_path_factory.mktemp("rejected")
+    rows = write_jsonl(folder / "colours.jsonl", colour_rows())
+    recipe = write_recipe(folder / "recipe.yaml", llama_directory, rows, kind="deep", floor=1.0)
+    return finish_run(recipe, llama_directory, folder / "home")
 
 
 @pytest.fixture(scope="session")

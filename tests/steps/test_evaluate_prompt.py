@@ -1,0 +1,67 @@
+"""`evaluate_prompt` through KFP's local runner: one verdict, every number behind it, and what the Kubeflow UI draws."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
+
+from softprompt.data.dataset import read_manifest, read_part
+from softprompt.evaluation.gates import GateReport
+
+
+def report_of(run):
+    return GateReport.from_bytes(run.output("evaluate_prompt", "gate_report").read_bytes(), source="output")
+
+
+def test_it_judges_the_test_rows_and_no_other(passed_run):
+    dataset = passed_run.output("validate_dataset", "dataset")
+    report = report_of(passed_run)
+    assert [(row.id, row.target) for row in report.rows] == [(row.id, row.target) for row in read_part(dataset, "test")]
+    assert report.num_test_rows == read_manifest(dataset).num_rows["test"]
+    assert (report.prompt, report.dataset) == (passed_run.summary.prompt, read_manifest(dataset).content_digest)
+
+
+@pytest.mark.parametrize("system", ["soft_prompt", "bare_base", "instruction"])
+def test_the_numbers_are_scikit_learns(passed_run, system):
+    report = report_of(passed_run)
+    targets, outputs = [row.target for row in report.rows], [row.outputs[system] for row in report.rows]
+    assert report.value(system, "accuracy").estimate == pytest.approx(accuracy_score(targets, outputs))
+    expected = f1_score(targets, outputs, average="macro", labels=list(report.labels), zero_division=0)
+    assert report.value(system, "macro_f1").estimate == pytest.approx(expected)
+
+
+def test_the_verdict_is_an_output_of_its_own(passed_run, rejected_run):
+    assert passed_run.output("evaluate_prompt", "verdict").read_text() == report_of(passed_run).verdict == "passed"
+    assert rejected_run.output("evaluate_prompt", "verdict").read_text() == report_of(rejected_run).verdict == "rejected"
+
+
+def test_a_gate_that_nothing_passes_rejects_with_its_reason(rejected_run):
+    (gate,) = report_of(rejected_run).gates
+    assert (gate.name, gate.status, gate.threshold) == ("accuracy_at_least_1", "rejected", 1.0)
+    assert report_of(rejected_run).reason.startswith("Rejected: accuracy at least 1, measured 0.")
+
+
+def test_kfp_metrics_are_the_estimates_by_system(passed_run):
+    shown = passed_run.artifact("evaluate_prompt", "metrics")
+    assert shown == {f"{found.system} {found.metric}": found.estimate for found in report_of(passed_run).measured}
+    assert len(shown) == 6
+
+
+def test_kfp_classification_metrics_are_the_confusion_matrix(passed_run):
+    matrix = passed_run.artifact("evaluate_prompt", "confusion_matrix")["confusionMatrix"]
+    labels = [spec["displayName"] for spec in matrix["annotationSpecs"]]
+    rows = report_of(passed_run).rows
+    expected = confusion_matrix([row.target for row in rows], [row.outputs["soft_prompt"] for row in rows], labels=labels)
+    assert labels == ["blue", "green", "red"]
+    assert np.array_equal([row["row"] for row in matrix["rows"]], expected)
+
+
+@pytest.mark.parametrize("run", ["passed_run", "rejected_run"])
+def test_the_report_is_one_page_that_says_the_verdict_with_plots(run, request):
+    run = request.getfixturevalue(run)
+    page = run.output("evaluate_prompt", "report").read_text()
+    assert page.startswith("<!doctype html>")
+    assert report_of(run).reason[:40] in page
+    assert "<svg" in page or 'src="data:image' in page
+    assert "src=" not in page.replace('src="data:', "")
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "hand-written instruction" in page or run.summary.verdict == "rejected"
