@@ -49,13 +49,15 @@ Base = Annotated[
 def demo(json_file: Json = None, cache: Cache = False) -> None:
     """Run the whole line on embedded data: validate, tune, evaluate, register, publish, and ask the result.
 
-    A frozen model of 3 million parameters learns to route support tickets with 20 soft-prompt tokens. Everything it leaves
+    A frozen model of a million parameters learns to route support tickets with 20 soft-prompt tokens. Everything it leaves
     lies in .softprompt/ and can be deleted.
     """
     summary = _run_pipeline({"recipe": "demo"}, json_file, cache)
     if summary.generation:
         console.print(
-            f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare', highlight=False
+            f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare',
+            highlight=False,
+            soft_wrap=True,
         )
     raise typer.Exit(summary.exit_code)
 

@@ -22,6 +22,9 @@ from softprompt.run_summary import RunSummary, summarise
 from softprompt.settings import Settings
 from softprompt.tuning.training_log import TrainingLog
 
+QUIET_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
+"""Threads that wait sleep instead of spinning: on a laptop that is busy elsewhere, spinning makes training many times slower."""
+
 
 def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Console, *, cache: bool) -> RunSummary:
     """Run the pipeline here.
@@ -41,6 +44,7 @@ def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Consol
     screen = Console(file=console.file, force_terminal=console.is_terminal, emoji=False)
     with laptop(settings), PipelineDisplay(screen) as display:
         os.environ[EVENTS_VARIABLE] = "1"
+        os.environ.setdefault(*QUIET_THREADS)
         run = run_pipeline(_portable(arguments), settings.runs, display, cache=settings.home / "cache" if cache else None)
     summary = _summary(run, time.monotonic() - began)
     (run.folder / "summary.json").write_bytes(summary.to_bytes())

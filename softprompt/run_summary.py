@@ -9,7 +9,8 @@ from rich.table import Table
 
 from softprompt.artifact import PromptFile
 from softprompt.documents import Document
-from softprompt.evaluation.gates import SYSTEM_TITLES, GateReport
+from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport
+from softprompt.recipe import Metric
 from softprompt.registry import Registration
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.resolve import ResolvedRecipe
@@ -28,7 +29,7 @@ class RunSummary(Document):
     seconds: dict[str, float]
     """Step -> seconds, process start included."""
     total_seconds: float
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[Metric, float]]
     """`soft_prompt`, `bare_base`, `instruction` -> metric -> estimate on the test rows."""
     num_test_rows: int
     prompt: str
@@ -77,7 +78,7 @@ def summarise(
     folder: Path,
 ) -> RunSummary:
     """Put the outputs of the steps together."""
-    metrics: dict[str, dict[str, float]] = {}
+    metrics: dict[str, dict[Metric, float]] = {}
     for found in report.measured:
         metrics.setdefault(found.system, {})[found.metric] = found.estimate
     return RunSummary(
@@ -113,7 +114,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(f"{summary.num_test_rows} test rows")
     for metric in metrics:
-        table.add_column(metric.replace("_", " "), justify="right")
+        table.add_column(METRIC_TITLES[metric], justify="right")
     for system, title in SYSTEM_TITLES.items():
         if system in summary.metrics:
             style = "bold" if system == "soft_prompt" else None

@@ -223,6 +223,7 @@ def write_base(model: Any, tokenizer: Tokenizer, settings: Settings, log: Sequen
     )
     fast.save_pretrained(folder)
     weights = folder / "model.safetensors"
+    weights.chmod(0o644)  # safetensors writes for the owner alone; in an image another user reads it
     record = {
         "command": "python -m softprompt.embedded.pretrain",
         "settings": asdict(settings),

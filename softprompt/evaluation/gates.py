@@ -21,6 +21,12 @@ SYSTEM_TITLES: dict[System, str] = {
     "bare_base": "bare base",
     "instruction": "hand-written instruction",
 }
+METRIC_TITLES: dict[Metric, str] = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "exact_match": "exact match",
+    "rouge_l": "ROUGE-L",
+}
 
 
 class Measured(Document):
@@ -127,14 +133,14 @@ def judge(gate: GateSpec, targets: Sequence[str], outputs: Mapping[System, Seque
     if gate.better_than is None:
         assert gate.at_least is not None
         interval, threshold = measure(gate.metric, targets, mine, gate.confidence, num_samples), gate.at_least
-        rule = f"{gate.metric} at least {threshold:g}"
+        rule = f"{METRIC_TITLES[gate.metric]} at least {threshold:g}"
         status = _at_least(interval, threshold)
     else:
         difference = _difference(
             statistic(gate.metric, targets, mine), statistic(gate.metric, targets, outputs[gate.better_than])
         )
         interval, threshold = bootstrap_interval(difference, len(targets), gate.confidence, num_samples), gate.by
-        rule = f"{gate.metric} above the {SYSTEM_TITLES[gate.better_than]}'s" + (
+        rule = f"{METRIC_TITLES[gate.metric]} above the {SYSTEM_TITLES[gate.better_than]}'s" + (
             f" by more than {threshold:g}" if threshold else ""
         )
         status = _above(interval, threshold)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
-from softprompt.evaluation.gates import SYSTEM_TITLES, GateReport, System
+from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport, System
 from softprompt.evaluation.metrics import row_scores
 from softprompt.pages.page import write_page
 from softprompt.pages.plots import Estimate, curves_plot, estimates_plot
@@ -39,9 +39,10 @@ def write_evaluation_report(
         base_uri=report.base_uri,
         report=report,
         log=log,
-        metrics=metrics,
+        metric_titles=[METRIC_TITLES[metric] for metric in metrics],
         facts=_facts(report, log, prompt),
-        comparisons=[(metric.replace("_", " ").capitalize(), _comparison(report, metric)) for metric in metrics],
+        comparisons=[(_sentence(METRIC_TITLES[metric]), _comparison(report, metric)) for metric in metrics],
+        reason=_sentence(report.reason.split(": ", 1)[1]),
         systems=[(title, _values(report, system)) for system, title in SYSTEM_TITLES.items() if _values(report, system)],
         instruction=resolved.recipe.evaluation.instruction,
         confused=_confused(report),
@@ -57,7 +58,7 @@ def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tup
     mine, bare = report.value("soft_prompt", metric), report.value("bare_base", metric)
     assert mine is not None
     assert bare is not None
-    title = metric.replace("_", " ")
+    title = METRIC_TITLES[metric]
     unchanged = log.base_digest_before == log.base_digest_after
     return [
         (f"{mine.estimate:.3f}", f"{title} of the soft prompt"),
@@ -69,6 +70,11 @@ def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tup
     ]
 
 
+def _sentence(text: str) -> str:
+    """With a capital letter in front, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def _comparison(report: GateReport, metric: Metric) -> object:
     found = [(SYSTEM_TITLES[each.system], each) for each in report.measured if each.metric == metric]
     estimates: list[Estimate] = [(title, each.estimate, each.low, each.high) for title, each in found]
@@ -77,7 +83,7 @@ def _comparison(report: GateReport, metric: Metric) -> object:
         for gate in report.gates
         if gate.metric == metric and " above " not in gate.rule
     }
-    return estimates_plot(estimates, metric.replace("_", " "), floors)
+    return estimates_plot(estimates, METRIC_TITLES[metric], floors)
 
 
 def _values(report: GateReport, system: System) -> list[object]:

@@ -72,7 +72,7 @@ def test_pretraining_learns(tmp_path):
     """On a stream with one pattern the loss falls to almost nothing; a broken optimiser or shift would not."""
     import torch
 
-    settings = pretrain.Settings(vocabulary=300, hidden=32, layers=1, heads=2, intermediate=32, context_tokens=16, steps=60)
+    settings = pretrain.Settings(vocabulary=300, hidden=32, layers=1, heads=2, intermediate=32, context_tokens=16, steps=200)
     stream = torch.tensor([5, 9, 7, 3] * 200)
     log = pretrain.fit(pretrain.build_model(settings), stream, torch.cat([stream, stream]), settings)
     assert log[-1].held_out_loss < 0.1
