@@ -109,7 +109,8 @@ class _Follower(io.TextIOBase):
         """The error of the step that failed, as it was told; else a fault of ours that names the log."""
         for event in reversed(self._run.events):
             if "error" in event:
-                return error_of(event["error"], event["what"], event["facts"])
+                hint = f"{event['facts']['hint']} Log and outputs of the run are in {self._run.folder}.".lstrip()
+                return error_of(event["error"], event["what"], event["facts"] | {"hint": hint})
         return SoftpromptError(
             "A step ended without saying why.", where=f"{self._run.folder}/pipeline.log", actual=_COLOUR.sub("", str(error))
         )

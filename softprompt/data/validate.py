@@ -73,7 +73,7 @@ def refuse(findings: list[Finding], rows: list[Row], *, source: str) -> None:
     refusals = [found for found in findings if found.severity == "refuse"]
     if refusals:
         lines = [line for found in refusals for line in _sentences(found)]
-        hint = "The report lists every row; `softprompt schema` explains the recipe's dataset keys."
+        hint = "Mend these rows; the dataset report lists every one. `softprompt schema` explains the recipe's dataset keys."
         raise DatasetRefused(
             "\n".join(["The dataset was refused.", *lines]), where=source, actual=f"{len(rows)} usable rows", hint=hint
         )

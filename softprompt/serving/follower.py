@@ -84,6 +84,6 @@ def unknown_prompt(model: str, snapshot: Snapshot, names: list[str]) -> UnknownP
     return UnknownPrompt(
         "The channel serves no such prompt.",
         where=f"channel {snapshot.statement.channel}, generation {snapshot.generation}",
-        expected=f"one of {', '.join(names) or '(none yet)'}",
+        expected=f"one of {', '.join(names)}" if names else "any, but it serves none yet; publish one first",
         actual=model[:200],
     )

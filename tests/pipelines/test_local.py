@@ -78,7 +78,7 @@ def test_a_failed_step_fails_with_its_own_error_and_exit_code(followed):
         "  where:    rows.csv:3",
         "  expected: text",
         "  actual:   nothing",
-        "  to do:    Write some.",
+        f"  to do:    Write some. Log and outputs of the run are in {followed.run.folder}.",
     ]
     assert followed.events[-1]["state"] == "failed"
 
