@@ -49,6 +49,18 @@ base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (
 package: $(VENV)/.dev ## Build wheel and source distribution into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' softprompt/__init__.py)
+IMAGE_BUILD ?= $(shell command -v buildah || command -v podman || command -v docker || echo "no buildah, podman or docker here:") build
+
+image: ## Build the image of steps, Ray workers and serving nodes
+	$(IMAGE_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*') \
+		--tag softprompt/steps:$(VERSION) --file infra/images/steps.Containerfile .
+
+chart: ## Check the Helm chart: lint and unit tests
+	@for program in helm helm-unittest; do command -v $$program >/dev/null || { echo "$$program is not on PATH; install it to check the chart" >&2; exit 1; }; done
+	helm lint --strict charts/softprompt --values charts/softprompt/ci/laptop-values.yaml
+	helm-unittest charts/softprompt
+
 lock: ## Write constraints.txt anew from pyproject.toml
 	$(PYTHON) infra/lock.py
 
@@ -70,4 +82,4 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format test-slow test-soak test-gpu cluster-test bench base package lock clean
+.PHONY: help demo test check lint format test-slow test-soak test-gpu cluster-test bench base package image chart lock clean
