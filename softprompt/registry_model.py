@@ -5,7 +5,6 @@ lies is not part of a prompt: the run's URI is the default, and elsewhere `load_
 """
 
 from pathlib import Path
-from typing import Any
 
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext

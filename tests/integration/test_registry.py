@@ -131,7 +131,9 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert run.data.params["prompt.num_tokens"] == "4"
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
-    assert {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json"} <= {f.path for f in client.list_artifacts(run_id)}
+    assert {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json"} <= {
+        f.path for f in client.list_artifacts(run_id)
+    }
 
 
 def test_a_reviewers_decision_survives_registering_again(tracking, passed):
