@@ -135,4 +135,5 @@ def finish_run(recipe: Path, base: Path, home: Path, *arguments: str, lines_befo
     """`softprompt run` to its end."""
     summary_file = home.parent / f"{time.time_ns()}.json"
     process = softprompt("run", recipe, "--json", summary_file, *arguments, home=home)
+    assert summary_file.is_file(), f"the run ended with {process.returncode}\n{process.stdout}{process.stderr}"
     return Run(home, recipe, base, process, summary_file, lines_before_kill or [])

@@ -20,8 +20,8 @@ AWAY = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-PATIENCE_SECONDS = 60
-"""Far less than the retries of any client we use take by default; an idle machine needs five."""
+PATIENCE_SECONDS = 150
+"""Less than MLflow retries by default, more than a busy machine needs; an idle one needs five."""
 
 
 @dataclass(frozen=True)
