@@ -19,7 +19,7 @@ from softprompt.embedded.messages import REGIONS, draw_mood, write_message
 from softprompt.embedded.phrases import Facts, draw_facts, expand, load_bank, pick, spell
 from softprompt.embedded.tickets import DATASET, QUEUES
 
-CORPUS_DOCUMENTS, CORPUS_SEED = 26_000, 11
+CORPUS_DOCUMENTS, CORPUS_SEED = 30_000, 11
 _SHINGLE_WORDS = 6
 
 # What may be noted about a message or asked about it; the telling ones more often.
@@ -206,7 +206,7 @@ def write_guide(rng: Random) -> str:
     return expand(pick(bank["titles"], rng), facts, rng) + "\n" + pick(("\n", " "), rng).join(said)
 
 
-_KINDS = (write_record,) * 6 + (write_task,) * 6 + (write_examples,) * 5 + (write_desk_plan,) + (write_dialogue,) + (write_guide,)
+_KINDS = (write_record,) * 5 + (write_task,) * 5 + (write_examples,) * 8 + (write_desk_plan,) + (write_dialogue,) + (write_guide,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

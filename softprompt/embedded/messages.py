@@ -53,7 +53,7 @@ def _type_carelessly(text: str, rng: Random) -> str:
         text = text.lower()
     if rng.random() < 0.05:
         text = text.replace(".", "").replace(",", "")
-    for _ in range(pick((0, 0, 0, 1, 2), rng)):
+    for _ in range(pick((0, 0, 0, 1), rng)):
         text = _slip(text, rng)
     return text
 

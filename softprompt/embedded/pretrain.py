@@ -48,7 +48,7 @@ class Settings:
     intermediate: int = 384
     context_tokens: int = 256
     batch_size: int = 4
-    steps: int = 2000
+    steps: int = 2400
     warmup_steps: int = 40
     decay_share: float = 0.6
     muon_learning_rate: float = 0.01

@@ -5,6 +5,7 @@ The prompt is chosen by `model`; an unknown name is 404, never the bare base. Te
 
 import asyncio
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from softprompt.serving.follower import Follower, Route, UnknownPrompt
 from softprompt.serving.scheduler import Scheduler
 from softprompt.template import values_for
 
+_log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 InputText = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
@@ -114,4 +116,8 @@ def _headers(route: Route) -> dict[str, str]:
 async def _poll(follower: Follower, seconds: float) -> None:
     while True:
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(follower.refresh)
+        # Whatever goes wrong: a node that stopped looking would serve yesterday's prompts in silence.
+        try:
+            await asyncio.to_thread(follower.refresh)
+        except Exception:  # noqa: BLE001
+            _log.exception("looking for a newer generation failed; the node goes on with what it has")

@@ -1,11 +1,13 @@
 """Follow one channel, and say which prompt a request means."""
 
+import logging
 import re
 from dataclasses import dataclass
 
-from softprompt.errors import FingerprintMismatch, InvalidRequest, ServiceUnavailable
+from softprompt.errors import FingerprintMismatch, InvalidRequest, SoftpromptError
 from softprompt.release.reader import Reader, Snapshot
 
+_log = logging.getLogger(__name__)
 _MODEL = re.compile(r"(?P<name>[a-z0-9-]{1,40})(@sha256:(?P<digest>[0-9a-f]{64}))?")
 
 
@@ -44,8 +46,8 @@ class Follower:
         """Look for a newer generation. A bad update never evicts the good one: what fails leaves the snapshot as it is."""
         try:
             self.snapshot = self._reader.refresh()
-        except ServiceUnavailable:
-            return
+        except SoftpromptError as error:
+            _log.warning("looking for a newer generation failed: %s", error)
 
     @property
     def names(self) -> list[str]:

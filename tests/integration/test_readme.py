@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.runs import environment
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-RUNS_FOR_EVER = {"softprompt ui": 5000, "softprompt serve": 8000}
-"""Commands that end with Ctrl-C, and the port where they answer meanwhile."""
+RUNS_FOR_EVER = {"softprompt ui": "http://127.0.0.1:5000/health"}
+"""Commands that end with Ctrl-C, and where they answer meanwhile."""
 ELSEWHERE = ("banking77", "helm", "kubectl", "make")
 """Commands with these words need other data, a cluster, or would run this test again; other tests cover them."""
 
@@ -50,14 +52,14 @@ def run(command: str, folder: Path) -> str:
 
 
 def _argv(command: str) -> list[str]:
-    """The command with this test's own Python, which may be in no PATH."""
-    first, *rest = shlex.split(command)
-    return [sys.executable, *(["-c", "from softprompt.cli import main; main()"] if first == "softprompt" else []), *rest]
+    """The command as in an activated virtual environment."""
+    program, *arguments = shlex.split(command)
+    return [str(Path(sys.executable).with_name(program)), *arguments]
 
 
 def _environment() -> dict[str, str]:
-    """The reader's: nothing of ours set."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("SOFTPROMPT_", "MLFLOW_", "AWS_", "RAY_"))}
+    """The reader's: no variable of ours set, so that state lies where README says."""
+    return {name: value for name, value in environment(Path("unused")).items() if not name.startswith("SOFTPROMPT_")}
 
 
 @pytest.fixture(scope="module")
@@ -99,28 +101,26 @@ def test_ask_answers_as_readme_shows(place):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_of_a_page_run(page, place):
     for command in runnable(page):
-        port = next((port for start, port in RUNS_FOR_EVER.items() if command.startswith(start)), None)
-        if port is None:
-            run(command, place)
+        if command in RUNS_FOR_EVER:
+            _run_until_it_answers(command, RUNS_FOR_EVER[command], place)
         else:
-            _run_until_it_answers(command, port, place)
+            run(command, place)
 
 
-def _run_until_it_answers(command: str, port: int, folder: Path) -> None:
-    options = " --no-open" if command.startswith("softprompt ui") else ""
-    with subprocess.Popen(_argv(command + options), cwd=folder, env=_environment(), start_new_session=True) as process:
+def _run_until_it_answers(command: str, url: str, folder: Path) -> None:
+    with subprocess.Popen(_argv(f"{command} --no-open"), cwd=folder, env=_environment(), start_new_session=True) as process:
         try:
-            assert _answers(port, process), f"{command} does not answer on port {port}"
+            assert _answers(url, process), f"{command} does not answer at {url}"
         finally:
             os.killpg(process.pid, signal.SIGINT)
             process.wait(30)
 
 
-def _answers(port: int, process: "subprocess.Popen[bytes]", seconds: float = 90) -> bool:
+def _answers(url: str, process: "subprocess.Popen[bytes]", seconds: float = 90) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.poll() is None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+            with urllib.request.urlopen(url, timeout=5) as reply:
                 return reply.status == 200
         except OSError:
             time.sleep(0.5)

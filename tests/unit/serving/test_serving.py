@@ -1,5 +1,7 @@
 """A node answers with what its channel serves, never with anything else."""
 
+import time
+
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -8,7 +10,7 @@ from softprompt.artifact import TemplateExample
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
-from softprompt.errors import FingerprintMismatch, VerificationFailed
+from softprompt.errors import FingerprintMismatch, ServiceUnavailable, VerificationFailed
 from softprompt.serving.app import create_app
 from softprompt.serving.bank import PromptBank
 from softprompt.serving.follower import Follower, UnknownPrompt
@@ -36,6 +38,41 @@ def test_a_name_means_what_was_published_last(channel):
     assert following.route("colours").digest == two.digest
     assert following.snapshot.generation == generation
     assert following.route(f"colours@sha256:{two.digest}").digest == two.digest
+
+
+@pytest.mark.parametrize("error", [VerificationFailed("A signature is wrong."), ServiceUnavailable("S3 is away.")])
+def test_a_look_that_fails_leaves_what_is_served(channel, monkeypatch, error):
+    channel.publish("colours", channel.prompt())
+    following = follower(channel)
+    before = following.snapshot
+    monkeypatch.setattr(following._reader, "refresh", raising(error))
+    following.refresh()
+    assert following.snapshot is before
+
+
+def raising(error):
+    def raise_it():
+        raise error
+
+    return raise_it
+
+
+def test_polling_goes_on_after_a_fault_of_ours(channel):
+    """A node whose polling ended in silence would serve yesterday's prompts until somebody noticed."""
+    channel.publish("colours", channel.prompt())
+    following, looks = follower(channel), []
+
+    def refresh():
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise RuntimeError("a fault of ours")
+
+    following.refresh = refresh
+    with TestClient(create_app(following, PromptBank(channel.base), poll_seconds=0.01)):
+        end = time.monotonic() + 5
+        while len(looks) < 3 and time.monotonic() < end:
+            time.sleep(0.01)
+    assert len(looks) >= 3
 
 
 def test_unknown_names_and_digests_are_refused(channel):
