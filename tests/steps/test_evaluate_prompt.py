@@ -60,7 +60,8 @@ def test_the_report_is_one_page_that_says_the_verdict_with_plots(run, request):
     run = request.getfixturevalue(run)
     page = run.output("evaluate_prompt", "report").read_text()
     assert page.startswith("<!doctype html>")
-    assert report_of(run).reason[:40] in page
+    verdict, reason = report_of(run).reason.split(": ", 1)
+    assert f"<strong>{verdict}</strong>{reason[:1].upper()}{reason[1:30]}" in page
     assert "<svg" in page or 'src="data:image' in page
     assert "src=" not in page.replace('src="data:', "")
     assert "http" not in page.replace("http://www.w3.org", "")
