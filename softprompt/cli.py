@@ -39,20 +39,19 @@ console = Console(emoji=False)
 errors = Console(stderr=True, emoji=False)
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write a summary of the run to this file.", metavar="FILE")]
-Cache = Annotated[bool, typer.Option("--cache", help="Reuse the outputs of earlier steps with equal inputs and equal code.")]
 Base = Annotated[
     str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")
 ]
 
 
 @app.command(epilog="Example: [bold]softprompt demo --json summary.json[/]")
-def demo(json_file: Json = None, cache: Cache = False) -> None:
+def demo(json_file: Json = None) -> None:
     """Run the whole line on embedded data: validate, tune, evaluate, register, publish, and ask the result.
 
     A frozen model of a million parameters learns to route support tickets with 20 soft-prompt tokens. Everything it leaves
     lies in .softprompt/ and can be deleted.
     """
-    summary = _run_pipeline({"recipe": "demo"}, json_file, cache)
+    summary = _run_pipeline({"recipe": "demo"}, json_file)
     if summary.generation:
         console.print(
             f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare',
@@ -69,7 +68,6 @@ def run(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, demo-replies, banking77.")],
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what the run would take, and stop.")] = False,
     json_file: Json = None,
-    cache: Cache = False,
     base_model: Base = "",
     dataset: Annotated[str, typer.Option(help="Another dataset: a path, file:// or s3://.")] = "",
     channel: Annotated[str, typer.Option(help="Another channel.")] = "",
@@ -96,7 +94,7 @@ def run(
         if estimate:
             _print_estimate(recipe, overrides)
             return
-    summary = _run_pipeline({"recipe": recipe} | overrides, json_file, cache)
+    summary = _run_pipeline({"recipe": recipe} | overrides, json_file)
     raise typer.Exit(summary.exit_code)
 
 
@@ -233,7 +231,7 @@ def main() -> None:
     app()
 
 
-def _run_pipeline(arguments: dict[str, Any], json_file: Path | None, cache: bool) -> Any:
+def _run_pipeline(arguments: dict[str, Any], json_file: Path | None) -> Any:
     """Run the pipeline with a live display, print the summary, write it as JSON; returns the summary."""
     from softprompt.laptop_run import run_on_laptop
     from softprompt.run_summary import print_summary
@@ -241,7 +239,7 @@ def _run_pipeline(arguments: dict[str, Any], json_file: Path | None, cache: bool
     with _readable_errors():
         if json_file and not json_file.absolute().parent.is_dir():
             raise InvalidRequest("There is no such folder to write the summary to.", where=str(json_file.absolute().parent))
-        summary = run_on_laptop(arguments, Settings.from_environment(), console, cache=cache)
+        summary = run_on_laptop(arguments, Settings.from_environment(), console)
         if json_file:
             json_file.write_text(json.dumps(summary.model_dump(mode="json"), indent=2) + "\n")
         print_summary(summary, console)

@@ -22,18 +22,18 @@ from softprompt.run_summary import RunSummary, summarise
 from softprompt.settings import Settings
 from softprompt.tuning.training_log import TrainingLog
 
-QUIET_THREADS = ("OMP_WAIT_POLICY", "PASSIVE")
-"""Threads that wait sleep instead of spinning: on a laptop that is busy elsewhere, spinning makes training many times slower."""
+BRIEF_SPINNING = ("GOMP_SPINCOUNT", "10000")
+"""torch's threads wait some microseconds awake, then sleep: on a laptop that is busy elsewhere, threads that keep spinning for
+each other make training many times slower (docs/field-notes.md)."""
 
 
-def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Console, *, cache: bool) -> RunSummary:
+def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Console) -> RunSummary:
     """Run the pipeline here.
 
     Args:
         arguments: Pipeline parameters; `recipe` is a packaged name or a path.
         settings: Where the laptop's state lies.
         console: For the display.
-        cache: Whether equal steps are taken from earlier runs.
 
     Raises:
         SoftpromptError: What a step failed with.
@@ -44,8 +44,8 @@ def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Consol
     screen = Console(file=console.file, force_terminal=console.is_terminal, emoji=False)
     with laptop(settings), PipelineDisplay(screen) as display:
         os.environ[EVENTS_VARIABLE] = "1"
-        os.environ.setdefault(*QUIET_THREADS)
-        run = run_pipeline(_portable(arguments), settings.runs, display, cache=settings.home / "cache" if cache else None)
+        os.environ.setdefault(*BRIEF_SPINNING)
+        run = run_pipeline(_portable(arguments), settings.runs, display)
     summary = _summary(run, time.monotonic() - began)
     (run.folder / "summary.json").write_bytes(summary.to_bytes())
     return summary

@@ -88,7 +88,7 @@ def check_lengths(recipe: Recipe, text_side: TextSide, rows: list[Row]) -> list[
         return []
     message = (
         f"{len(too_long)} rows do not fit: the base model's context of {text_side.context_tokens} tokens less "
-        f"{recipe.prompt.num_tokens} prompt tokens leaves {room} for text and answer. "
+        f"{recipe.prompt.num_tokens} prompt tokens leaves {max(room, 0)} for text and answer. "
         "Shorten these rows or lower prompt.num_tokens."
     )
     places, details = tuple(row.id for row, _ in too_long), tuple(f"{tokens} tokens" for _, tokens in too_long)

@@ -57,7 +57,9 @@ def _unusable(path: Path, faults: list[tuple[int, str]]) -> Finding:
     return Finding(
         "readable",
         "refuse",
-        f"{len(faults)} rows cannot be used; mend or remove them.",
+        "One row cannot be used; mend or remove it."
+        if len(faults) == 1
+        else f"{len(faults)} rows cannot be used; mend or remove them.",
         tuple(f"{path.name}:{line}" for line, _ in faults),
         tuple(reason for _, reason in faults),
     )
