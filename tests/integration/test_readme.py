@@ -1,5 +1,6 @@
 """Every command in README.md and docs/ runs, in order, as a reader would type it; the demo is the first of them."""
 
+import importlib.util
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from softprompt.resolve import packaged_recipes
 from tests.runs import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +139,15 @@ def test_make_targets_and_files_that_a_page_names_exist(page):
     assert named <= targets
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_and_recipes_that_a_page_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for module in re.findall(r"python -m ((?:softprompt|tests)[\w.]+)", text):
+        assert importlib.util.find_spec(module), module
+    for recipe in re.findall(r"softprompt run ([a-z0-9][a-z0-9-]*)(?=[` ]|$)", text, re.MULTILINE):
+        assert recipe in packaged_recipes(), recipe
 
 
 def test_readme_recipe_has_ten_lines_or_fewer():
