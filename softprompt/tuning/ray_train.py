@@ -27,6 +27,7 @@ RAY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every printed line comes twice
     "RAY_DEDUP_LOGS": "0",  # else progress lines of like shape are held back
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is waited for at the start and at the end of every training
 }
 
 

@@ -10,7 +10,7 @@ from tests.runs import Run, finish_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "pipelines" / "recipes" / "banking77.yaml"
-INTENTS = ("card_arrival", "exchange_rate", "lost_or_stolen_card", "pin_blocked", "top_up_failed", "transfer_timing")
+INTENTS = ("card_arrival", "exchange_rate", "lost_or_stolen_card", "pin_blocked")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def run(tmp_path_factory, banking77, reference_base) -> Run:
     recipe = folder / "subset.yaml"
     text = RECIPE.read_text().replace("../../../shared/data/banking77", str(folder))
     text = text.replace("../../../shared/models/reference-base", str(reference_base))
-    text = re.sub(r"num_tokens: \d+", "num_tokens: 10", re.sub(r"steps: \d+", "steps: 100", text))
+    text = re.sub(r"num_tokens: \d+", "num_tokens: 10", re.sub(r"steps: \d+", "steps: 60", text))
     recipe.write_text(text)
     return finish_run(recipe, reference_base, folder / ".softprompt")
 
