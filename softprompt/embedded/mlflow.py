@@ -1,5 +1,6 @@
 """MLflow's web interface over the laptop's own database, on loopback, until it is interrupted."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from softprompt.errors import InvalidRequest, ServiceUnavailable
 from softprompt.settings import Settings
 
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Else seven processes wait for jobs that nobody starts here."""
 START_SECONDS = 60.0
 
 
@@ -34,7 +37,10 @@ def serve_ui(settings: Settings, port: int, *, open_browser: bool, tell: Callabl
     if not (settings.home / "mlflow.db").exists():
         raise InvalidRequest("There is nothing to show yet.", where=str(settings.home), hint="Run `softprompt demo` first.")
     url = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(_command(settings, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ending this command ends the server, however it is ended
+    server = subprocess.Popen(
+        _command(settings, port), env=os.environ | NO_JOBS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait(server, url)
         tell(f"MLflow is at {url} (Ctrl-C ends it)")
