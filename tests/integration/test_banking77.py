@@ -10,7 +10,9 @@ from tests.runs import Run, finish_run
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "pipelines" / "recipes" / "banking77.yaml"
-INTENTS = ("card_arrival", "exchange_rate", "lost_or_stolen_card", "pin_blocked")
+INTENTS = ("card_arrival", "exchange_rate", "lost_or_stolen_card", "pin_blocked", "top_up_failed", "transfer_timing")
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def run(tmp_path_factory, banking77, reference_base) -> Run:
     recipe = folder / "subset.yaml"
     text = RECIPE.read_text().replace("../../../shared/data/banking77", str(folder))
     text = text.replace("../../../shared/models/reference-base", str(reference_base))
-    text = re.sub(r"num_tokens: \d+", "num_tokens: 10", re.sub(r"steps: \d+", "steps: 60", text))
+    text = re.sub(r"num_tokens: \d+", "num_tokens: 10", re.sub(r"steps: \d+", "steps: 100", text))
     recipe.write_text(text)
     return finish_run(recipe, reference_base, folder / ".softprompt")
 
@@ -40,7 +42,7 @@ def test_a_verdict_is_reached_and_the_prompt_does_far_better_than_the_bare_base(
     scores = run.content["metrics"]
     assert run.summary.verdict == "passed"
     assert run.summary.num_test_rows == 40 * len(INTENTS)
-    assert scores["soft_prompt"]["accuracy"] > scores["bare_base"]["accuracy"] + 0.4
+    assert scores["soft_prompt"]["accuracy"] > scores["bare_base"]["accuracy"] + 0.3
 
 
 def test_the_real_base_is_unchanged_and_the_report_is_written(run):
