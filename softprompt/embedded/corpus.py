@@ -2,8 +2,9 @@
 
 Records of messages with topics, teams, summaries and replies under many field names, desk plans that give teams
 made-up names, dialogues, and guides to the work. The base learns from it what a message is about and how to copy
-details; never the dataset's queue names as labels, its reply style, or a row of it: a document in which a dataset text
-occurs is dropped. Made anew from a seed in seconds, so it is not stored. Standard library only.
+details; never the dataset's queue names as labels (but for two that any shop uses), its reply style, or a row of it:
+a document in which a dataset text occurs is dropped. Made anew from a seed in seconds, so it is not stored. Standard
+library only.
 """
 
 from __future__ import annotations

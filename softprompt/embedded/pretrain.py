@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from softprompt.embedded.corpus import CORPUS_DOCUMENTS, CORPUS_SEED, generate_corpus
@@ -148,7 +149,7 @@ def fit(
             optimiser.zero_grad()
         losses.append(float(loss.detach()))
         if step % LOG_EVERY_STEPS == 0 or step == settings.steps:
-            row = LogRow(step, _mean(losses), _held_out_loss(model, held_out, settings), time.monotonic() - start)
+            row = LogRow(step, fmean(losses), _held_out_loss(model, held_out, settings), time.monotonic() - start)
             log.append(row)
             losses.clear()
             on_log(row)
@@ -199,11 +200,7 @@ def _held_out_loss(model: LlamaForCausalLM, held_out: torch.Tensor, settings: Se
     starts = range(0, len(held_out) - length - 1, length)
     batches = [starts[at : at + 16] for at in range(0, len(starts) - 15, 16)]
     with torch.no_grad():
-        return _mean([float(_loss(model, held_out, batch, length)) for batch in batches])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+        return fmean([float(_loss(model, held_out, batch, length)) for batch in batches])
 
 
 def write_base(model: Any, tokenizer: Tokenizer, settings: Settings, log: Sequence[LogRow], folder: Path) -> Path:
@@ -231,9 +228,7 @@ def write_base(model: Any, tokenizer: Tokenizer, settings: Settings, log: Sequen
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "model.safetensors": {"bytes": weights.stat().st_size, "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
-        "log": [
-            {"step": row.step, **{key: round(value, 4) for key, value in asdict(row).items() if key != "step"}} for row in log
-        ],
+        "log": [{key: round(value, 4) for key, value in asdict(row).items()} for row in log],
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return weights

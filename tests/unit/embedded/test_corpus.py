@@ -5,6 +5,7 @@ import json
 import pytest
 
 from softprompt.embedded import corpus, tickets
+from softprompt.embedded.phrases import load_bank
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,13 @@ def test_a_text_inside_a_longer_document_is_found_whatever_its_case_and_spaces()
 def test_desk_names_are_never_the_dataset_queue_names(documents):
     rng = corpus.Random(1)
     assert not {corpus.draw_desk_name(rng) for _ in range(5000)} & set(tickets.QUEUES)
+
+
+def test_two_queue_names_are_labels_of_the_corpus_too_and_no_other_is():
+    """As company.toml and the model card say."""
+    topics = load_bank("corpus")["topics"].values()
+    labels = {label.lower() for topic in topics for field in ("topic", "team") for label in topic[field]}
+    assert labels & set(tickets.QUEUES) == {"payouts", "packing"}
 
 
 def test_no_template_notation_is_left(documents):
