@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
@@ -23,14 +23,14 @@ _MARKED = re.compile(re.escape(_MARK) + r"(\{.*\})")
 class MetricSink(Protocol):
     """Where training metrics go while it runs; MLflow's is in `softprompt.registry`."""
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics of one optimiser step."""
+    def log(self, points: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Record (optimiser step, metrics) pairs."""
 
 
 class NoSink:
     """Drops metrics."""
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
+    def log(self, points: Sequence[tuple[int, dict[str, float]]]) -> None:
         """Do nothing."""
 
 

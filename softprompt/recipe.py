@@ -15,6 +15,8 @@ from softprompt.template import template_fields
 TaskType = Literal["classification", "generation"]
 PromptKind = Literal["shallow", "deep"]
 Loss = Literal["answers", "likelihood"]
+Optimiser = Literal["adamw", "adafactor"]
+ValidationMetric = Literal["accuracy", "loss"]
 Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
 Baseline = Literal["bare_base", "instruction"]
 
@@ -154,6 +156,10 @@ class PromptSpec(Document):
     """Prompt tokens `P`; each takes one place of the context."""
     init: InitSpec = FrequentTokensInit()
     """Where training starts."""
+    reparameterisation: Literal["none", "residual"] = "none"
+    """`residual`: train vectors plus a small network of them (Razdaibiedina 2023); folded into the vectors at the end."""
+    bottleneck: int = Field(default=64, ge=1, le=4096)
+    """Width of that network's middle."""
 
 
 class Candidate(Document):
@@ -176,8 +182,16 @@ class TrainingSpec(Document):
     """Optimiser steps."""
     batch_size: int = Field(default=32, ge=1)
     """Rows a step, over all workers."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Rows computed at once, a worker, to save memory; gradients are accumulated. Default: all of its rows."""
+    optimiser: Optimiser = "adamw"
+    """`adamw` (Loshchilov & Hutter 2019), or `adafactor` (Shazeer & Stern 2018), which keeps less state."""
     learning_rate: float = Field(default=1.0, gt=0)
-    """Peak learning rate of Adam, relative to the RMS of the base model's embedding table."""
+    """Peak learning rate, relative to the RMS of the base model's embedding table."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay, relative to the learning rate."""
+    max_gradient_norm: float | None = Field(default=None, gt=0)
+    """Longer gradients are cut to this norm. Default: never."""
     warmup_steps: int = Field(default=20, ge=0)
     """Steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -186,12 +200,20 @@ class TrainingSpec(Document):
     """`answers`: likelihood among the labels, under their trie. `likelihood`: of the text. Default: follows the task."""
     validate_every_steps: int = Field(default=50, ge=1)
     """How often validation rows are scored; the best checkpoint wins."""
+    validation_metric: ValidationMetric | None = None
+    """What `best` means: `accuracy` (ties go to the lower loss) or `loss`. Default: accuracy where answers are a closed set."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop a candidate after so many looks at validation without a better one. Default: never."""
     num_workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged."""
     seed: int = 0
     """Seed of initialisation and row order."""
     candidates: tuple[Candidate, ...] = Field(default=(), max_length=64)
     """Variations to try over the same frozen base; the best on validation wins. Empty: just the recipe itself."""
+    halving: bool = True
+    """Drop the worse half of the candidates at a half of the steps, at a quarter before, and so on until all take part."""
+    seeds: int = Field(default=1, ge=1, le=32)
+    """Train the best setting with so many seeds in all, report the spread, keep the best on validation."""
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:
@@ -279,6 +301,21 @@ class Recipe(Document):
         return self.training.loss or ("answers" if self.task.type == "classification" else "likelihood")
 
     @property
+    def validation_metric(self) -> ValidationMetric:
+        """What `best on validation` means: as given, else accuracy where the loss is over a closed set of answers."""
+        return self.training.validation_metric or ("accuracy" if self.loss == "answers" else "loss")
+
+    def training_of(self, candidate: Candidate) -> TrainingSpec:
+        """The training with a candidate's wishes."""
+        given = {"seed": candidate.seed, "learning_rate": candidate.learning_rate}
+        return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def prompt_of(self, candidate: Candidate) -> PromptSpec:
+        """The prompt's shape and start with a candidate's wishes."""
+        given = {"num_tokens": candidate.num_tokens, "init": candidate.init}
+        return self.prompt.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    @property
     def input_columns(self) -> tuple[str, ...]:
         """The dataset columns that the template names."""
         return template_fields(self.task.template)
@@ -296,6 +333,8 @@ def _impossible(recipe: Recipe) -> list[str]:
     problems = []
     if recipe.loss == "answers" and recipe.task.type == "generation":
         problems.append("training.loss: 'answers' needs a closed set of answers, a generation has none; use 'likelihood'")
+    if recipe.training.validation_metric == "accuracy" and recipe.loss != "answers":
+        problems.append("training.validation_metric: 'accuracy' needs training.loss 'answers'; use 'loss'")
     if recipe.task.type == "generation" and recipe.prompt.init.method == "class_labels":
         problems.append("prompt.init: class_labels needs labels, a generation has none")
     if recipe.dataset.target_column in recipe.input_columns:

@@ -5,7 +5,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 PROBE_SECONDS = 5
+MOST_METRICS_A_CALL = 1000
+"""MLflow's own limit."""
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default of 7 is minutes of silence
@@ -31,16 +33,18 @@ class MlflowSink:
     def __init__(self, tracking_uri: str, run_id: str) -> None:
         self._tracking_uri, self._run_id = tracking_uri, run_id
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Record metrics; a server that is briefly away loses a point of the curve, not the training."""
+    def log(self, points: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Record metrics; a server that is briefly away loses a part of the curve, not the training."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        entries = [Metric(f"tune_prompt/{name}", value, now, step) for name, value in metrics.items()]
+        entries = [Metric(f"tune_prompt/{name}", value, now, step) for step, metrics in points for name, value in metrics.items()]
         try:
-            mlflow_client(self._tracking_uri).log_batch(self._run_id, metrics=entries)
+            for start in range(0, len(entries), MOST_METRICS_A_CALL):
+                client = mlflow_client(self._tracking_uri)
+                client.log_batch(self._run_id, metrics=entries[start : start + MOST_METRICS_A_CALL])
         except Exception as error:  # noqa: BLE001  # whatever the server says, training goes on
-            tell("tune_prompt", f"MLflow did not take the metrics of step {step}: {error}")
+            tell("tune_prompt", f"MLflow did not take the metrics of step {points[-1][0]}: {error}")
 
 
 def mlflow_client(tracking_uri: str) -> "MlflowClient":

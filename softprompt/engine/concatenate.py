@@ -32,6 +32,15 @@ class PrefixVectors:
         """Memory it holds."""
         return 0 if self.vectors is None else self.vectors.nbytes
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The vectors."""
+        return [] if self.vectors is None else [self.vectors]
+
+    def with_tensors(self, tensors: list[Tensor]) -> "PrefixVectors":
+        """The same with other vectors."""
+        return PrefixVectors(tensors[0] if tensors else None)
+
 
 class Concatenate:
     """Runs a base over prompt and text joined; see `Strategy`."""

@@ -72,11 +72,14 @@ class Predictor:
         Raises:
             UnsupportedBaseModel: A row is longer than the context.
         """
-        ids = self.task.encoder.all_input_ids(inputs)
+        return self.predict_ids(self.task.encoder.all_input_ids(inputs), progress)
+
+    def predict_ids(self, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
+        """The same for rows that are token ids already."""
         found: dict[int, Prediction] = {}
         for rows in _of_equal_length(ids, self._batch_size):
             check_length(self.base, self._prefix.num_tokens, len(ids[rows[0]]) + 1)
-            batch = torch.tensor([ids[row] for row in rows], device=self.base.model.device)
+            batch = torch.tensor([list(ids[row]) for row in rows], device=self.base.model.device)
             found |= zip(rows, self._answer(batch), strict=True)
             if progress:
                 progress(len(found))

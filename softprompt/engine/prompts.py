@@ -19,6 +19,14 @@ class SoftPrompt(nn.Module):
             raise ValueError(f"a prompt is [P, H] or [L, 2, P, N, D], got {list(values.shape)}")
         self.values = nn.Parameter(values.detach().float().clone())
 
+    @classmethod
+    def of(cls, values: Tensor) -> "SoftPrompt":
+        """A prompt over these very values, whatever they were computed from; gradients flow on."""
+        prompt = cls.__new__(cls)
+        nn.Module.__init__(prompt)
+        prompt.values = values  # type: ignore[assignment]  # a result, not a parameter
+        return prompt
+
     @property
     def kind(self) -> PromptKind:
         """`shallow` or `deep`, as the number of dimensions says."""

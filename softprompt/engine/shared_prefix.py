@@ -33,7 +33,16 @@ class PrefixCache:
     @property
     def num_bytes(self) -> int:
         """Memory it holds."""
-        return sum(part.nbytes for pair in self.layers for part in pair)
+        return sum(part.nbytes for part in self.tensors)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Keys, then values, layer by layer."""
+        return [part for pair in self.layers for part in pair]
+
+    def with_tensors(self, tensors: list[Tensor]) -> "PrefixCache":
+        """The same with other keys and values."""
+        return PrefixCache(list(zip(tensors[::2], tensors[1::2], strict=True)), self.num_tokens)
 
 
 class SharedPrefix:

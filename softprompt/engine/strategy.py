@@ -25,6 +25,13 @@ class Prefix(Protocol):
     def num_bytes(self) -> int:
         """Memory it holds."""
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """What gradients flow back through, in a fixed order."""
+
+    def with_tensors(self, tensors: list[Tensor]) -> "Prefix":
+        """The same with other tensors in their places."""
+
 
 class State(Protocol):
     """Rows in the middle of an answer: everything that determines what comes next."""

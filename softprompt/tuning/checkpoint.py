@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from softprompt.documents import canonical_json
 from softprompt.fetch import file_sha256
+from softprompt.recipe import Candidate
 from softprompt.tuning.loop import LoopState
-from softprompt.tuning.population import PopulationState
-from softprompt.tuning.training_log import CandidateResult, Measurement
+from softprompt.tuning.population import PopulationState, Run
+from softprompt.tuning.training_log import Measurement, Outcome
 
 TENSORS_FILE, MANIFEST_FILE = "state.safetensors", "state.json"
-_TENSORS = ("values", "mean", "square", "best_values")
 
 
 def save_checkpoint(directory: Path, state: PopulationState, facts: dict[str, Any]) -> None:
@@ -29,16 +29,11 @@ def save_checkpoint(directory: Path, state: PopulationState, facts: dict[str, An
         state: What to keep.
         facts: More that the reader of the last checkpoint needs, as JSON.
     """
-    loops = {"loop": state.loop, "best": state.best}
-    tensors = {f"{name}.{field}": getattr(loop, field).cpu() for name, loop in loops.items() if loop for field in _TENSORS}
-    save_file(tensors, directory / TENSORS_FILE)
+    save_file({name: value for run in state.runs for name, value in _tensors(run).items()}, directory / TENSORS_FILE)
     manifest = {
         "sha256": file_sha256(directory / TENSORS_FILE),
-        "candidate": state.candidate,
-        "winner": state.winner,
-        "finished": [result.model_dump(mode="json") for result in state.finished],
-        "measurements": [look.model_dump(mode="json") for look in state.measurements],
-        "loops": {name: _plain(loop) for name, loop in loops.items() if loop},
+        "runs": [_plain(run) for run in state.runs],
+        "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
         "facts": facts,
     }
     draft = directory / f".{MANIFEST_FILE}"
@@ -55,29 +50,45 @@ def load_checkpoint(directory: Path) -> tuple[PopulationState, dict[str, Any]] |
     except (OSError, ValueError):
         return None
     tensors = load_file(directory / TENSORS_FILE)
-    loops = {name: _loop(name, plain, tensors) for name, plain in manifest["loops"].items()}
-    state = PopulationState(
-        candidate=manifest["candidate"],
-        loop=loops.get("loop"),
-        finished=[CandidateResult.model_validate_json(canonical_json(result)) for result in manifest["finished"]],
-        best=loops.get("best"),
-        winner=manifest["winner"],
-        measurements=[Measurement.model_validate_json(canonical_json(look)) for look in manifest["measurements"]],
+    runs = [_run(plain, tensors) for plain in manifest["runs"]]
+    outcome = Outcome.model_validate_json(canonical_json(manifest["outcome"])) if manifest["outcome"] else None
+    return PopulationState(runs, outcome), manifest["facts"]
+
+
+def _tensors(run: Run) -> dict[str, Tensor]:
+    """A run's tensors, each under its number and what it is."""
+    return (
+        {f"{run.number}/parameters/{name}": value for name, value in run.loop.parameters.items()}
+        | {f"{run.number}/optimiser/{name}": value for name, value in run.loop.optimiser.items()}
+        | {f"{run.number}/best_values": run.loop.best_values.contiguous()}
     )
-    return state, manifest["facts"]
 
 
-def _plain(loop: LoopState) -> dict[str, Any]:
-    looks = [look.model_dump(mode="json") for look in loop.measurements]
-    # JSON has no infinity; a score that was never set is absent.
-    score = list(loop.best_score) if loop.best_step else None
-    return {"step": loop.step, "best_step": loop.best_step, "best_score": score, "measurements": looks}
+def _plain(run: Run) -> dict[str, Any]:
+    loop = run.loop
+    return {
+        "number": run.number,
+        "candidate": run.candidate.model_dump(mode="json"),
+        "dropped_at": run.dropped_at,
+        "repeats": run.repeats,
+        "step": loop.step,
+        "stopped": loop.stopped,
+        "best_step": loop.best_step,
+        # JSON has no infinity; a score that was never set is absent.
+        "best_score": list(loop.best_score) if loop.best_step else None,
+        "measurements": [look.model_dump(mode="json") for look in loop.measurements],
+    }
 
 
-def _loop(name: str, plain: dict[str, Any], tensors: dict[str, torch.Tensor]) -> LoopState:
-    values, mean, square, best_values = (tensors[f"{name}.{field}"] for field in _TENSORS)
+def _run(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
+    def under(part: str) -> dict[str, Tensor]:
+        start = f"{plain['number']}/{part}/"
+        return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}
+
     looks = [Measurement.model_validate_json(canonical_json(look)) for look in plain["measurements"]]
-    state = LoopState(plain["step"], values, mean, square, best_values, plain["best_step"], measurements=looks)
+    loop = LoopState(plain["step"], under("parameters"), under("optimiser"), tensors[f"{plain['number']}/best_values"])
+    loop.best_step, loop.stopped, loop.measurements = plain["best_step"], plain["stopped"], looks
     if plain["best_score"]:
-        state.best_score = (plain["best_score"][0], plain["best_score"][1])
-    return state
+        loop.best_score = (plain["best_score"][0], plain["best_score"][1])
+    candidate = Candidate.model_validate_json(canonical_json(plain["candidate"]))
+    return Run(plain["number"], candidate, loop, plain["dropped_at"], plain["repeats"])

@@ -17,7 +17,9 @@ from softprompt.data.validate import validate_dataset
 from softprompt.engine.batches import epochs
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.job import Job
-from softprompt.tuning.loop import LoopState, adam, take_step, validate
+from softprompt.tuning.loop import LoopState, Trained, validate
+from softprompt.tuning.population import planned_steps
+from softprompt.tuning.step import take_step
 from softprompt.tuning.workers import Workers
 
 TRIAL_STEPS = 4
@@ -62,23 +64,25 @@ def estimate_run(resolved: ResolvedRecipe) -> Estimate:
     with tempfile.TemporaryDirectory() as folder:
         manifest = validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "report.html")
         job = Job.load(resolved, Path(folder) / "dataset")
-    training = job.training_of(job.candidates[0])
-    prompt = job.initial_prompt(job.candidates[0])
-    optimiser = adam(prompt, LoopState.begin(prompt))
+    candidate, training = job.candidates[0], job.recipe.training_of(job.candidates[0])
+    trained = Trained.at(job, 0, candidate, LoopState.begin(job, candidate))
     order = epochs([example.num_tokens for example in job.train], training.batch_size, training.seed)
     batches = [[job.train[row] for row in rows] for rows in islice(order, TRIAL_STEPS)]
-    seconds = [_seconds(partial(take_step, job, prompt, optimiser, batch, Workers())) for batch in batches]
+    seconds = [
+        _seconds(partial(take_step, job, training, trained.module, trained.optimiser, batch, Workers())) for batch in batches
+    ]
     step_seconds = statistics.median(seconds[1:])
-    looks = training.steps // training.validate_every_steps + 1
+    prompt = trained.module.prompt()
     look_seconds = _seconds(lambda: validate(job, prompt, Workers()))
     mean_tokens = sum(example.num_tokens for example in job.train) / len(job.train)
-    count = len(job.candidates)
+    steps = planned_steps(len(job.candidates), training.steps, training.seeds, halving=training.halving)
+    looks = steps // training.validate_every_steps + 1
     return Estimate(
         rows={part: manifest.num_rows[part] for part in PARTS},
-        steps=training.steps * count,
-        tokens=round(mean_tokens * training.batch_size * training.steps * count),
+        steps=steps,
+        tokens=round(mean_tokens * training.batch_size * steps),
         step_seconds=step_seconds,
-        tuning_seconds=START_UP_SECONDS + count * (training.steps * step_seconds + looks * look_seconds),
+        tuning_seconds=START_UP_SECONDS + steps * step_seconds + looks * look_seconds,
         peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         base_parameters=job.base.num_parameters,
         trainable_parameters=prompt.values.numel(),

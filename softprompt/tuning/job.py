@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.data.dataset import read_manifest, read_part
 from softprompt.data.rows import Row
@@ -16,7 +19,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Strategy, choose_strategy
 from softprompt.engine.task import EncodedTask
 from softprompt.fetch import fetch_base
-from softprompt.recipe import Candidate, PromptSpec, Recipe, TrainingSpec
+from softprompt.recipe import Candidate, Recipe
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.initialisers import initial_prompt
 
@@ -72,19 +75,19 @@ class Job:
         """The recipe's candidates; the recipe itself where it names none."""
         return self.recipe.training.candidates or (Candidate(),)
 
-    def training_of(self, candidate: Candidate) -> TrainingSpec:
-        """The recipe's training with a candidate's wishes."""
-        given = {"seed": candidate.seed, "learning_rate": candidate.learning_rate}
-        return self.recipe.training.model_copy(update={key: value for key, value in given.items() if value is not None})
+    def scale_of(self, start: Tensor) -> Tensor:
+        """What a learning rate is relative to, broadcasting to a prompt's start `[P, H]` or `[L, 2, P, N, D]`.
 
-    def prompt_spec_of(self, candidate: Candidate) -> PromptSpec:
-        """The recipe's prompt with a candidate's wishes."""
-        given = {"num_tokens": candidate.num_tokens, "init": candidate.init}
-        return self.recipe.prompt.model_copy(update={key: value for key, value in given.items() if value is not None})
+        The RMS of the embedding table; for a deep prompt the RMS of its own start, for keys and values of each layer: they differ
+        by an order of magnitude between layers, and one rate for all fits none.
+        """
+        if start.ndim == 2:
+            return torch.tensor(self.base.embedding_rms)
+        return start.square().mean(dim=(2, 3, 4), keepdim=True).sqrt().clamp_min(1e-6)
 
     def initial_prompt(self, candidate: Candidate) -> SoftPrompt:
         """Where a candidate starts."""
-        spec, seed = self.prompt_spec_of(candidate), self.training_of(candidate).seed
+        spec, seed = self.recipe.prompt_of(candidate), self.recipe.training_of(candidate).seed
         prompt = initial_prompt(self.base, self.task, self.train, spec.kind, spec.num_tokens, spec.init, seed)
         return prompt.to(self.base.model.device)
 

@@ -1,29 +1,28 @@
-"""The training loop of one candidate: only the prompt's numbers change, and only their gradient is exchanged.
-
-A worker's loss is its rows' sum divided by the whole batch's count, so gradients add up over workers to that of one worker with
-all rows, whatever their number.
-"""
+"""The training loop of one candidate: only the prompt's numbers change."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from softprompt.engine.batches import Example, epochs
+from softprompt.engine.batches import epochs
 from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
-from softprompt.recipe import TrainingSpec
+from softprompt.recipe import Candidate, TrainingSpec, ValidationMetric
 from softprompt.tuning.job import Job
+from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate
+from softprompt.tuning.parameterisation import Direct, parameterise
+from softprompt.tuning.step import chunks, take_step
 from softprompt.tuning.training_log import Measurement
 from softprompt.tuning.workers import Workers
 
-ADAM_BETAS = (0.9, 0.95)
-"""Of gradient and squared gradient; on the demo 0.95 and the usual 0.999 are equal within noise (docs/benchmarks.md)."""
+Score = tuple[float, float]
+"""What a look at validation is worth, larger is better: (accuracy, -loss), or (0, -loss)."""
 
 
 @dataclass
@@ -32,59 +31,102 @@ class LoopState:
 
     Attributes:
         step: Optimiser steps done.
-        values, mean, square: The prompt and Adam's two moments of it.
-        best_values, best_step, best_score: The best look at validation so far; a score is (accuracy, -loss).
+        parameters: The parameterisation's tensors by name.
+        optimiser: The optimiser's state, as `{parameter}.{slot}`.
+        best_values, best_step, best_score: The best look at validation so far.
+        stopped: Patience has run out.
         measurements: All looks so far.
+        losses: Of each step since the last look.
     """
 
     step: int
-    values: Tensor
-    mean: Tensor
-    square: Tensor
+    parameters: dict[str, Tensor]
+    optimiser: dict[str, Tensor]
     best_values: Tensor
     best_step: int = 0
-    best_score: tuple[float, float] = (-math.inf, -math.inf)
+    best_score: Score = (-math.inf, -math.inf)
+    stopped: bool = False
     measurements: list[Measurement] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, prompt: SoftPrompt) -> "LoopState":
+    def begin(cls, job: Job, candidate: Candidate) -> "LoopState":
         """The state before the first step."""
-        values = prompt.values.detach()
-        return cls(0, values.clone(), torch.zeros_like(values), torch.zeros_like(values), values.clone())
+        start = job.initial_prompt(candidate).values.detach().cpu()
+        scale = job.scale_of(start)
+        module = parameterise(job.recipe.prompt_of(candidate), start, scale, job.recipe.training_of(candidate).seed)
+        return cls(0, _copies(module), {}, start.clone())
+
+
+@dataclass
+class Trained:
+    """One candidate in training: its settings, its parameters on their device, its optimiser."""
+
+    number: int
+    training: TrainingSpec
+    module: Direct
+    optimiser: torch.optim.Optimizer
+
+    @classmethod
+    def at(cls, job: Job, number: int, candidate: Candidate, state: LoopState) -> "Trained":
+        """A candidate as a state left it."""
+        training = job.recipe.training_of(candidate)
+        start, scale = state.parameters["start"], state.parameters["scale"]
+        module = parameterise(job.recipe.prompt_of(candidate), start, scale, training.seed)
+        module.load_state_dict(state.parameters)
+        module.to(job.base.model.device)
+        optimiser = build_optimiser(training, module)
+        restore_optimiser(optimiser, state.optimiser)
+        return cls(number, training, module, optimiser)
+
+    def save(self, state: LoopState) -> None:
+        """Copy parameters and optimiser into a state."""
+        state.parameters = _copies(self.module)
+        state.optimiser = optimiser_tensors(self.optimiser)
 
 
 def run_loop(
-    job: Job, number: int, training: TrainingSpec, state: LoopState, workers: Workers, report: Callable[[LoopState], None]
+    job: Job,
+    number: int,
+    candidate: Candidate,
+    state: LoopState,
+    workers: Workers,
+    report: Callable[[LoopState], None],
+    until: int | None = None,
 ) -> LoopState:
-    """Train until the last step; `report` is called after each look at validation.
+    """Train until a step; `report` is called after each look at validation, and there is one at the end.
 
     Args:
         job: Base, task and rows.
         number: The candidate's number, for reports.
-        training: Steps, batch size, learning rate and so on.
+        candidate: Its settings.
         state: Where to start; changed in place.
         workers: Who shares the batches.
         report: Receives the state whenever it is worth keeping.
+        until: Stop after this step; None: the recipe's last.
 
     Raises:
         InvalidRequest: The loss is no longer a number.
     """
-    prompt = SoftPrompt(state.values).to(job.base.model.device)
-    optimiser = adam(prompt, state)
+    trained = Trained.at(job, number, candidate, state)
+    training, last = trained.training, until or trained.training.steps
     began = time.monotonic() - (state.measurements[-1].seconds if state.measurements else 0.0)
     losses: list[Tensor] = []
-    for step, rows in _batches(job, training, state.step):
-        rate = learning_rate(training, step) * job.base.embedding_rms
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        losses.append(take_step(job, prompt, optimiser, [job.train[row] for row in rows], workers))
+    tokens = 0
+    for step, rows in _batches(job, training, state.step, last):
+        if state.stopped:
+            break
+        set_learning_rate(trained.optimiser, learning_rate(training, step))
+        examples = [job.train[row] for row in rows]
+        losses.append(take_step(job, training, trained.module, trained.optimiser, examples, workers))
+        tokens += sum(example.num_tokens for example in examples)
         state.step = step + 1
-        if state.step % training.validate_every_steps == 0 or state.step == training.steps:
-            loss = torch.stack(losses).mean().item()
-            losses = []
-            _check_finite(loss, training, state.step)
-            _remember(state, prompt, optimiser)
-            _look(job, number, prompt, workers, state, loss, rate, time.monotonic() - began)
+        if state.step % training.validate_every_steps == 0 or state.step == last:
+            state.losses = torch.stack(losses).tolist()
+            _check_finite(state.losses, training, state.step)
+            trained.save(state)
+            _look(job, trained, state, workers, tokens, time.monotonic() - began)
+            losses, tokens = [], 0
             report(state)
     return state
 
@@ -105,9 +147,8 @@ def validate(job: Job, prompt: SoftPrompt, workers: Workers) -> tuple[float, flo
     prefix = job.strategy.prefix(prompt)
     device = job.base.model.device
     total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    size = job.recipe.evaluation.batch_size
     mine = workers.share(sorted(job.validation, key=lambda example: example.num_tokens))
-    for examples in _chunks(mine, size):
+    for examples in chunks(mine, job.recipe.evaluation.batch_size):
         batch = job.collator(examples)
         hidden = job.strategy.hidden(prefix, batch)
         total += loss_sum(job.head, job.collator.trie, hidden, batch)
@@ -118,80 +159,51 @@ def validate(job: Job, prompt: SoftPrompt, workers: Workers) -> tuple[float, flo
     return loss, correct.item() / len(job.validation) if job.collator.trie is not None else None
 
 
-def _batches(job: Job, training: TrainingSpec, done: int) -> Iterator[tuple[int, list[int]]]:
+def score(metric: ValidationMetric, loss: float, accuracy: float | None) -> Score:
+    """What a look is worth under a metric; equal accuracies are told apart by their loss."""
+    return (accuracy or 0.0 if metric == "accuracy" else 0.0, -loss)
+
+
+def _copies(module: Direct) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+
+
+def _batches(job: Job, training: TrainingSpec, done: int, last: int) -> Iterator[tuple[int, list[int]]]:
     """(step, row indices) from the first step that is not done to the last."""
     order = epochs([example.num_tokens for example in job.train], training.batch_size, training.seed)
-    return enumerate(islice(order, done, training.steps), start=done)
+    return enumerate(islice(order, done, last), start=done)
 
 
-def take_step(
-    job: Job, prompt: SoftPrompt, optimiser: torch.optim.Optimizer, rows: Sequence[Example], workers: Workers
-) -> Tensor:
-    """One optimiser step over a batch; returns its mean loss."""
-    optimiser.zero_grad()
-    denominator = sum(job.collator.num_scored(example) for example in rows)
-    mine = workers.share(list(rows))
-    loss = prompt.values.new_zeros(())
-    if mine:
-        batch = job.collator(mine)
-        hidden = job.strategy.hidden(job.strategy.prefix(prompt), batch)
-        loss = loss_sum(job.head, job.collator.trie, hidden, batch) / denominator
-        loss.backward()
-    gradient = prompt.values.grad if prompt.values.grad is not None else torch.zeros_like(prompt.values)
-    prompt.values.grad, loss = workers.sum(gradient, loss)
-    optimiser.step()
-    return loss.detach()
-
-
-def _look(
-    job: Job, number: int, prompt: SoftPrompt, workers: Workers, state: LoopState, loss: float, rate: float, seconds: float
-) -> None:
-    """Measure on the validation rows and keep the prompt if it is the best so far."""
-    validation_loss, accuracy = validate(job, prompt, workers)
-    score = (accuracy or 0.0, -validation_loss)
-    if score > state.best_score:
-        state.best_score, state.best_step, state.best_values = score, state.step, state.values.clone()
+def _look(job: Job, trained: Trained, state: LoopState, workers: Workers, tokens: int, seconds: float) -> None:
+    """Measure on the validation rows, keep the prompt if it is the best so far, and see whether patience has run out."""
+    prompt = trained.module.prompt()
+    loss, accuracy = validate(job, prompt, workers)
+    found = score(job.recipe.validation_metric, loss, accuracy)
+    if found > state.best_score:
+        state.best_score, state.best_step, state.best_values = found, state.step, prompt.values.detach().cpu().clone()
+    before = state.measurements[-1].seconds if state.measurements else 0.0
     state.measurements.append(
         Measurement(
-            candidate=number,
+            candidate=trained.number,
             step=state.step,
-            training_loss=loss,
-            validation_loss=validation_loss,
+            training_loss=sum(state.losses) / len(state.losses),
+            validation_loss=loss,
             validation_accuracy=accuracy,
-            learning_rate=rate,
+            learning_rate=trained.optimiser.param_groups[0]["lr"],
+            tokens_per_second=round(tokens / max(seconds - before, 1e-9), 1),
             seconds=round(seconds, 3),
         )
     )
+    if trained.training.patience:
+        since = [look for look in state.measurements if look.step > state.best_step]
+        state.stopped = len(since) >= trained.training.patience
 
 
-def adam(prompt: SoftPrompt, state: LoopState) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015) with the moments of a state."""
-    optimiser = torch.optim.Adam([prompt.values], betas=ADAM_BETAS)
-    if state.step:
-        device = prompt.values.device
-        optimiser.state[prompt.values] = {
-            "step": torch.tensor(float(state.step)),
-            "exp_avg": state.mean.to(device).clone(),
-            "exp_avg_sq": state.square.to(device).clone(),
-        }
-    return optimiser
-
-
-def _remember(state: LoopState, prompt: SoftPrompt, optimiser: torch.optim.Adam) -> None:
-    moments = optimiser.state[prompt.values]
-    state.values = prompt.values.detach().cpu().clone()
-    state.mean, state.square = moments["exp_avg"].cpu().clone(), moments["exp_avg_sq"].cpu().clone()
-
-
-def _check_finite(loss: float, training: TrainingSpec, step: int) -> None:
-    if not math.isfinite(loss):
+def _check_finite(losses: list[float], training: TrainingSpec, step: int) -> None:
+    if not all(map(math.isfinite, losses)):
         raise InvalidRequest(
             "Training diverged: the loss is no longer a number.",
             where=f"before step {step}",
             actual=f"training.learning_rate {training.learning_rate:g}",
             hint="Lower training.learning_rate or raise training.warmup_steps.",
         )
-
-
-def _chunks(items: list[Example], size: int) -> Iterator[list[Example]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

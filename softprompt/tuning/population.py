@@ -1,15 +1,38 @@
-"""Several candidates over one frozen base and one reading of the data, one after the other; the best on validation wins.
+"""Several candidates over one frozen base and one reading of the data; the worse half is dropped again and again.
 
-Fusing candidates into one forward was measured to be no gain on a processor that is already busy (docs/field-notes.md).
+Successive halving (Jamieson & Talwalkar 2016): one of K candidates stays after 1/2 of the steps, two after 1/4, four after 1/8,
+and so on, so that eight cost two and a half runs. One after the other: fusing candidates into one forward was measured to
+be no gain on a processor that is already busy (docs/field-notes.md). What a candidate keeps while another trains is its prompt
+and optimiser state, kilobytes to megabytes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from softprompt.recipe import Candidate
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, run_loop
-from softprompt.tuning.training_log import CandidateResult, Measurement
+from softprompt.tuning.training_log import Measurement, Outcome
 from softprompt.tuning.workers import Workers
+
+
+@dataclass
+class Run:
+    """One candidate's training.
+
+    Attributes:
+        number: Counted from 0; repetitions with further seeds come after the candidates.
+        candidate: Its settings.
+        loop: Where it is.
+        dropped_at: The step at which it was given up; None: it was not.
+        repeats: The number of the run whose setting this one repeats with another seed; None: a candidate.
+    """
+
+    number: int
+    candidate: Candidate
+    loop: LoopState
+    dropped_at: int | None = None
+    repeats: int | None = None
 
 
 @dataclass
@@ -17,58 +40,102 @@ class PopulationState:
     """Where a population is.
 
     Attributes:
-        candidate: Number of the candidate in training.
-        loop: Its state; None before it begins.
-        finished: Candidates that are done.
-        best: The state of the best finished one, and `winner` its number.
-        measurements: What finished candidates measured.
+        runs: Candidates, then repetitions of the chosen one.
+        outcome: What was found out at the end; None before.
     """
 
-    candidate: int = 0
-    loop: LoopState | None = None
-    finished: list[CandidateResult] = field(default_factory=list)
-    best: LoopState | None = None
-    winner: int = 0
-    measurements: list[Measurement] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    outcome: Outcome | None = None
+
+    @property
+    def alive(self) -> list[Run]:
+        """Candidates that have not been dropped."""
+        return [run for run in self.runs if run.dropped_at is None and run.repeats is None]
+
+    @property
+    def chosen(self) -> Run:
+        """The best candidate that has not been dropped; of equals the first."""
+        return max(self.alive, key=lambda run: run.loop.best_score)
+
+    @property
+    def seeds(self) -> list[Run]:
+        """The chosen candidate and its repetitions with other seeds."""
+        chosen = self.chosen
+        return [chosen, *(run for run in self.runs if run.repeats == chosen.number)]
+
+    @property
+    def winner(self) -> Run:
+        """The best on validation."""
+        return max(self.seeds, key=lambda run: run.loop.best_score)
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Every look of every run, by run."""
+        return [look for run in self.runs for look in run.loop.measurements]
+
+    @property
+    def steps_done(self) -> int:
+        """Optimiser steps of all runs together."""
+        return sum(run.loop.step for run in self.runs)
 
 
-def run_population(
-    job: Job, state: PopulationState, workers: Workers, report: Callable[[PopulationState], None]
-) -> PopulationState:
-    """Train every candidate that is not finished.
+Report = Callable[[PopulationState, Run], None]
+
+
+def run_population(job: Job, state: PopulationState, workers: Workers, report: Report) -> PopulationState:
+    """Train what is not finished: the candidates with halving, then the chosen one's other seeds.
 
     Args:
         job: Base, task and rows.
         state: Where to start; changed in place.
         workers: Who shares the batches.
-        report: Receives the state whenever it is worth keeping.
+        report: Receives the state, and the run that was just looked at, whenever it is worth keeping.
     """
-    for number in range(state.candidate, len(job.candidates)):
-        training = job.training_of(job.candidates[number])
-        state.candidate = number
-        state.loop = state.loop or LoopState.begin(job.initial_prompt(job.candidates[number]))
-        ended = run_loop(job, number, training, state.loop, workers, lambda _: report(state))
-        _finish(job, state, number, ended)
-    state.candidate = len(job.candidates)
+    state.runs = state.runs or [Run(n, c, LoopState.begin(job, c)) for n, c in enumerate(job.candidates)]
+    for until, keep in rungs(len(job.candidates), job.recipe.training.steps, halving=job.recipe.training.halving):
+        for run in state.alive:
+            _train(job, state, run, workers, report, until)
+        _drop_worst(state, keep, until)
+    for number in range(job.recipe.training.seeds):
+        if number == len(state.seeds):
+            state.runs.append(_repetition(job, state, number))
+        _train(job, state, state.seeds[number], workers, report)
     return state
 
 
-def _finish(job: Job, state: PopulationState, number: int, ended: LoopState) -> None:
-    spec, training = job.prompt_spec_of(job.candidates[number]), job.training_of(job.candidates[number])
-    best = next(look for look in ended.measurements if look.step == ended.best_step)
-    state.finished.append(
-        CandidateResult(
-            candidate=number,
-            seed=training.seed,
-            num_tokens=spec.num_tokens,
-            learning_rate=training.learning_rate,
-            init=spec.init.method,
-            best_step=ended.best_step,
-            validation_loss=best.validation_loss,
-            validation_accuracy=best.validation_accuracy,
-        )
-    )
-    if state.best is None or ended.best_score > state.best.best_score:
-        state.best, state.winner = ended, number
-    state.measurements += ended.measurements
-    state.loop = None
+def rungs(num_candidates: int, steps: int, *, halving: bool) -> list[tuple[int, int]]:
+    """(step, how many go on after it), in order; the last is (steps, the same number): nobody is dropped at the end."""
+    found: list[tuple[int, int]] = []
+    keep, at = 1, steps // 2
+    while halving and keep < num_candidates and at > 0:
+        found.append((at, keep))
+        keep, at = keep * 2, at // 2
+    found.reverse()
+    return [*found, (steps, found[-1][1] if found else num_candidates)]
+
+
+def planned_steps(num_candidates: int, steps: int, seeds: int, *, halving: bool) -> int:
+    """Optimiser steps of all runs together, if none stops early."""
+    total, before, alive = 0, 0, num_candidates
+    for until, keep in rungs(num_candidates, steps, halving=halving):
+        total += alive * (until - before)
+        before, alive = until, min(alive, keep)
+    return total + (seeds - 1) * steps
+
+
+def _repetition(job: Job, state: PopulationState, extra: int) -> Run:
+    """The chosen candidate with another seed."""
+    chosen = state.chosen
+    candidate = chosen.candidate.model_copy(update={"seed": job.recipe.training_of(chosen.candidate).seed + extra})
+    return Run(len(state.runs), candidate, LoopState.begin(job, candidate), repeats=chosen.number)
+
+
+def _train(job: Job, state: PopulationState, run: Run, workers: Workers, report: Report, until: int | None = None) -> None:
+    run_loop(job, run.number, run.candidate, run.loop, workers, lambda _: report(state, run), until)
+
+
+def _drop_worst(state: PopulationState, keep: int, step: int) -> None:
+    """Give up all but the best; running it again after a resume changes nothing."""
+    best = sorted(state.alive, key=lambda run: run.loop.best_score, reverse=True)
+    for run in best[keep:]:
+        run.dropped_at = step

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from softprompt.errors import ServiceUnavailable, SoftpromptError, error_of
 from softprompt.progress import MetricSink, tell
 from softprompt.resolve import ResolvedRecipe
-from softprompt.tuning.population import PopulationState
+from softprompt.tuning.live import Progress
+from softprompt.tuning.population import PopulationState, Run
 
 if TYPE_CHECKING:
     from softprompt.tuning.job import Job
-    from softprompt.tuning.training_log import Measurement
 
 STEP = "tune_prompt"
 MAX_FAILURES = 3
@@ -100,6 +100,7 @@ def worker(config: dict[str, Any]) -> None:
 
     from softprompt.base_model import parameter_digest
     from softprompt.tuning.job import Job
+    from softprompt.tuning.outcome import judge
     from softprompt.tuning.population import run_population
     from softprompt.tuning.workers import Workers
 
@@ -111,6 +112,7 @@ def worker(config: dict[str, Any]) -> None:
         state, facts = _resume() or (PopulationState(), {"base_digest_before": parameter_digest(job.base.model)})
         reporter = Reporter(job, config["sink"], facts, is_first=workers.rank == 0)
         run_population(job, state, workers, reporter)
+        state.outcome = state.outcome or judge(job, state)
         facts |= {"base_digest_after": parameter_digest(job.base.model)} | facts_of(job)
         reporter.save(state)
     except SoftpromptError as error:
@@ -131,15 +133,14 @@ class Reporter:
     def __init__(self, job: "Job", sink: MetricSink, facts: dict[str, Any], *, is_first: bool) -> None:
         self._job, self._sink, self._facts, self._is_first = job, sink, facts, is_first
 
-    def __call__(self, state: PopulationState) -> None:
+    def __call__(self, state: PopulationState, run: Run) -> None:
         """After a look at validation: report it, and keep a checkpoint."""
-        assert state.loop is not None
-        look = state.loop.measurements[-1]
         if self._is_first:
-            steps, count = self._job.training_of(self._job.candidates[look.candidate]).steps, len(self._job.candidates)
+            look = run.loop.measurements[-1]
+            progress = Progress.of(self._job.recipe, state, look)
+            self._sink.log(_points(run, len(state.runs), progress))
             metrics = look.model_dump(exclude={"candidate", "step", "seconds"}, exclude_none=True)
-            self._sink.log(look.candidate * steps + look.step, metrics)
-            tell(STEP, _sentence(look, steps, count), done=look.candidate * steps + look.step, total=steps * count, **metrics)
+            tell(STEP, progress.sentence(look), done=state.steps_done, total=progress.total, **metrics, **progress.facts())
         self.save(state)
 
     def save(self, state: PopulationState) -> None:
@@ -163,12 +164,15 @@ def facts_of(job: "Job") -> dict[str, Any]:
     }
 
 
-def _sentence(look: "Measurement", steps: int, count: int) -> str:
-    candidate = f"candidate {look.candidate + 1}/{count}, " if count > 1 else ""
-    accuracy = f", accuracy {look.validation_accuracy:.3f}" if look.validation_accuracy is not None else ""
-    left = look.seconds / look.step * (steps - look.step)
-    losses = f"loss {look.training_loss:.3f}, validation loss {look.validation_loss:.3f}"
-    return f"{candidate}step {look.step}/{steps}: {losses}{accuracy}, {left:.0f} s left"
+def _points(run: Run, num_runs: int, progress: Progress) -> list[tuple[int, dict[str, float]]]:
+    """(step, metrics): the training loss of every step since the last look, and the look itself."""
+    look = run.loop.measurements[-1]
+    start = f"candidate_{run.number + 1}/" if num_runs > 1 else ""
+    first = look.step - len(run.loop.losses) + 1
+    losses = [(first + place, {f"{start}training_loss": loss}) for place, loss in enumerate(run.loop.losses)]
+    exclude = {"candidate", "step", "seconds", "training_loss"}
+    metrics = {f"{start}{name}": value for name, value in look.model_dump(exclude=exclude, exclude_none=True).items()}
+    return [*losses, (look.step, metrics | {"candidates_alive": float(progress.alive)})]
 
 
 def _save(state: PopulationState, facts: dict[str, Any], *, is_first: bool) -> None:

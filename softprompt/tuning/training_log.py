@@ -4,7 +4,7 @@ from typing import Literal
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.recipe import PromptKind
+from softprompt.recipe import PromptKind, ValidationMetric
 
 
 class Measurement(Document):
@@ -17,23 +17,55 @@ class Measurement(Document):
     validation_loss: float
     """Nats a row (answers) or a token (likelihood)."""
     validation_accuracy: float | None
-    """Share of rows whose every decision goes right; None for a generation."""
+    """Share of rows whose every decision goes right; None where answers are open."""
     learning_rate: float
+    """Relative to the scale of the vectors."""
+    tokens_per_second: float
+    """Text tokens through the base in training, since the last look."""
     seconds: float
-    """Since this candidate began."""
+    """Since this candidate began, while it trained."""
 
 
 class CandidateResult(Document):
-    """How one candidate ended."""
+    """How one candidate ended, or one repetition of the chosen one with another seed."""
 
     candidate: int
     seed: int
     num_tokens: int
     learning_rate: float
     init: str
+    steps: int
+    """Optimiser steps it was trained for."""
+    dropped_at: int | None
+    """The step after which it was given up."""
+    repeats: int | None
+    """The candidate whose setting it repeats."""
     best_step: int
     validation_loss: float
     validation_accuracy: float | None
+    seconds: float
+    warnings: tuple[str, ...] = ()
+    """What went wrong with it, one sentence each."""
+
+
+class SeedSpread(Document):
+    """The chosen setting trained with several seeds."""
+
+    metric: ValidationMetric
+    values: tuple[float, ...]
+    """Best validation metric of each seed."""
+    mean: float
+    standard_deviation: float
+    vote: float | None
+    """Validation accuracy of the mean of all seeds' probabilities; None where answers are open."""
+
+
+class Outcome(Document):
+    """What is found out once all candidates have ended."""
+
+    warnings: tuple[str, ...]
+    """What is doubtful about the training as a whole, one sentence each."""
+    seeds: SeedSpread | None
 
 
 class TrainingLog(Document):
@@ -44,11 +76,14 @@ class TrainingLog(Document):
     kind: PromptKind
     strategy: str
     loss: str
+    optimiser: str
     num_workers: int
     num_training_rows: int
     num_validation_rows: int
     trainable_parameters: int
     total_parameters: int
+    added_memory_share: float
+    """Memory that a candidate's gradient and optimiser state add, as a share of what full fine-tuning's would."""
     base_digest_before: Sha256
     base_digest_after: Sha256
     embedding_rms: float
@@ -59,6 +94,9 @@ class TrainingLog(Document):
     best_step: int
     candidates: tuple[CandidateResult, ...]
     measurements: tuple[Measurement, ...]
+    seeds: SeedSpread | None
+    warnings: tuple[str, ...]
+    """What went wrong or is doubtful, one sentence each; empty when nothing was noticed."""
 
     @property
     def headline(self) -> dict[str, float]:

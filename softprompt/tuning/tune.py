@@ -6,10 +6,12 @@ from typing import Any
 from softprompt.artifact import Answer, PromptFile, TemplateExample
 from softprompt.errors import SoftpromptError
 from softprompt.progress import MetricSink, tell
+from softprompt.recipe import TrainingSpec
 from softprompt.resolve import ResolvedRecipe
-from softprompt.tuning.population import PopulationState
+from softprompt.tuning.outcome import best_look, warnings_of
+from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import STEP, train_on_ray
-from softprompt.tuning.training_log import TrainingLog
+from softprompt.tuning.training_log import CandidateResult, TrainingLog
 
 
 def tune_prompt(
@@ -56,6 +58,8 @@ def write_results(
     log = _log(resolved, state, facts, file)
     file.write(prompt, base_uri=resolved.base.uri, encoder_decoder=facts["is_encoder_decoder"])
     training_log.write_bytes(log.to_bytes())
+    for warning in log.warnings:
+        tell(STEP, f"Warning: {warning}", warning=warning)
     size = len(file.tensor)
     tell(
         STEP,
@@ -68,10 +72,9 @@ def write_results(
 
 def build_prompt(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]) -> PromptFile:
     """The prompt file of the best look of the best candidate."""
-    assert state.best is not None
     recipe = resolved.recipe
     return PromptFile.build(
-        state.best.best_values.numpy(),
+        state.winner.loop.best_values.numpy(),
         task=recipe.task.type,
         template=recipe.task.template,
         template_examples=tuple(
@@ -84,32 +87,55 @@ def build_prompt(resolved: ResolvedRecipe, state: PopulationState, facts: dict[s
 
 
 def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any], file: PromptFile) -> TrainingLog:
-    assert state.best is not None
+    assert state.outcome is not None
     training = resolved.recipe.training
-    seconds = sum(_last_seconds(state, result.candidate) for result in state.finished)
-    rows = training.batch_size * training.steps * len(state.finished)
+    seconds = sum(run.loop.measurements[-1].seconds for run in state.runs)
     return TrainingLog(
         prompt=file.digest,
         kind=file.manifest.kind,
         strategy=facts["strategy"],
         loss=facts["loss"],
+        optimiser=training.optimiser,
         num_workers=training.num_workers,
         num_training_rows=facts["num_training_rows"],
         num_validation_rows=facts["num_validation_rows"],
         trainable_parameters=file.values.size,
         total_parameters=facts["total_parameters"],
+        added_memory_share=file.values.size / facts["total_parameters"],
         base_digest_before=facts["base_digest_before"],
         base_digest_after=facts["base_digest_after"],
         embedding_rms=facts["embedding_rms"],
         numerics=resolved.recipe.base_model.dtype,
         seconds=round(seconds, 3),
-        tokens_per_second=round(rows * facts["mean_row_tokens"] / max(seconds, 1e-9), 1),
-        winner=state.winner,
-        best_step=state.best.best_step,
-        candidates=tuple(state.finished),
+        tokens_per_second=round(_num_tokens(state, training, facts) / max(seconds, 1e-9), 1),
+        winner=state.winner.number,
+        best_step=state.winner.loop.best_step,
+        candidates=tuple(_result(resolved, run) for run in state.runs),
         measurements=tuple(state.measurements),
+        seeds=state.outcome.seeds,
+        warnings=state.outcome.warnings,
     )
 
 
-def _last_seconds(state: PopulationState, candidate: int) -> float:
-    return max(look.seconds for look in state.measurements if look.candidate == candidate)
+def _num_tokens(state: PopulationState, training: TrainingSpec, facts: dict[str, Any]) -> float:
+    return float(training.batch_size * state.steps_done * facts["mean_row_tokens"])
+
+
+def _result(resolved: ResolvedRecipe, run: Run) -> CandidateResult:
+    training, prompt = resolved.recipe.training_of(run.candidate), resolved.recipe.prompt_of(run.candidate)
+    best = best_look(run)
+    return CandidateResult(
+        candidate=run.number,
+        seed=training.seed,
+        num_tokens=prompt.num_tokens,
+        learning_rate=training.learning_rate,
+        init=prompt.init.method,
+        steps=run.loop.step,
+        dropped_at=run.dropped_at,
+        repeats=run.repeats,
+        best_step=run.loop.best_step,
+        validation_loss=best.validation_loss,
+        validation_accuracy=best.validation_accuracy,
+        seconds=run.loop.measurements[-1].seconds,
+        warnings=warnings_of(run),
+    )

@@ -15,7 +15,7 @@ from softprompt.data.validate import validate_dataset
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.recipe import PromptKind
 from softprompt.resolve import Overrides, resolve_recipe
-from softprompt.tuning import loop
+from softprompt.tuning import loop, optimisers
 from softprompt.tuning.job import Job
 from softprompt.tuning.workers import Workers
 from tests.bench.rows import BenchRow, bench_arguments, show
@@ -30,9 +30,8 @@ def test_accuracy(kind: PromptKind, seed: int, betas: tuple[float, float]) -> fl
         job = Job.load(resolved, dataset)
         held_out = job.task.examples([(row.inputs, row.target) for row in read_part(dataset, "test")])
     (candidate,) = job.candidates
-    loop.ADAM_BETAS = betas
-    start = loop.LoopState.begin(job.initial_prompt(candidate))
-    ended = loop.run_loop(job, 0, job.training_of(candidate), start, Workers(), lambda _: None)
+    optimisers.ADAM_BETAS = betas
+    ended = loop.run_loop(job, 0, candidate, loop.LoopState.begin(job, candidate), Workers(), lambda _: None)
     accuracy = loop.validate(dataclasses.replace(job, validation=held_out), SoftPrompt(ended.best_values), Workers())[1]
     assert accuracy is not None
     return accuracy

@@ -21,8 +21,7 @@ def test_a_rebuilt_base_reaches_the_demos_accuracy(tmp_path):
     validate_dataset(resolved, tmp_path / "dataset", tmp_path / "dataset.html")
     job = Job.load(resolved, tmp_path / "dataset")
     (candidate, *_) = job.candidates
-    start = LoopState.begin(job.initial_prompt(candidate))
-    ended = run_loop(job, 0, job.training_of(candidate), start, Workers(), lambda state: None)
+    ended = run_loop(job, 0, candidate, LoopState.begin(job, candidate), Workers(), lambda state: None)
     held_out = job.task.examples([(row.inputs, row.target) for row in read_part(tmp_path / "dataset", "test")])
     on_test = dataclasses.replace(job, validation=held_out)
     tuned = validate(on_test, SoftPrompt(ended.best_values), Workers())[1]

@@ -21,6 +21,7 @@ from softprompt.registry import Registration, register_prompt, start_run
 from softprompt.resolve import ResolvedRecipe, resolve_recipe
 from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
 from softprompt.tuning.job import Job
+from softprompt.tuning.outcome import judge
 from softprompt.tuning.population import PopulationState, run_population
 from softprompt.tuning.ray_train import facts_of
 from softprompt.tuning.tune import write_results
@@ -56,7 +57,8 @@ def outputs(folder: Path, *, floor: float) -> Outputs:
     resolved = resolve_recipe(str(write_recipe(folder / "recipe.yaml", base, rows, floor=floor)))
     manifest = validate_dataset(resolved, folder / "dataset", folder / "dataset.html")
     job = Job.load(resolved, folder / "dataset")
-    state = run_population(job, PopulationState(), Workers(), lambda state: None)
+    state = run_population(job, PopulationState(), Workers(), lambda state, run: None)
+    state.outcome = judge(job, state)
     facts = {"base_digest_before": "0" * 64, "base_digest_after": "0" * 64} | facts_of(job)
     write_results(resolved, state, facts, folder / "prompt", folder / "log.json")
     names = ("dataset", "prompt", "log.json", "gates.json", "report.html")
@@ -111,8 +113,7 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     uri, artifacts = tracking
     run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
     sink = MlflowSink(uri, run_id)
-    for step in (1, 2):
-        sink.log(step, {"training_loss": 1 / step})
+    sink.log([(step, {"training_loss": 1 / step}) for step in (1, 2)])
     client = mlflow_client(uri)
     assert [m.value for m in client.get_metric_history(run_id, "tune_prompt/training_loss")] == [1.0, 0.5], "while it runs"
 

@@ -21,9 +21,9 @@ def counted(monkeypatch):
     batches = []
     real = loop.take_step
 
-    def take_step(job, prompt, optimiser, examples, workers):
+    def take_step(job, training, module, optimiser, examples, workers):
         batches.append(examples)
-        return real(job, prompt, optimiser, examples, workers)
+        return real(job, training, module, optimiser, examples, workers)
 
     monkeypatch.setattr(loop, "take_step", take_step)
     return batches
@@ -37,7 +37,9 @@ def recipe_with(path, base, rows, training, kind="shallow"):
 
 
 @pytest.mark.parametrize("kind", ["shallow", "deep"])
-@pytest.mark.parametrize("training", ["steps: 22, batch_size: 8", "steps: 11, batch_size: 8, candidates: [{seed: 1}, {seed: 2}]"])
+@pytest.mark.parametrize(
+    "training", ["steps: 22, batch_size: 8", "steps: 11, batch_size: 8, halving: false, candidates: [{seed: 1}, {seed: 2}]"]
+)
 def test_steps_tokens_numbers_and_bytes(tmp_path, llama_directory, colours, counted, training, kind):
     resolved = resolve_recipe(recipe_with(tmp_path / "recipe.yaml", llama_directory, colours, training, kind))
     estimate = estimate_run(resolved)
@@ -47,12 +49,12 @@ def test_steps_tokens_numbers_and_bytes(tmp_path, llama_directory, colours, coun
 
     manifest = validate_dataset(resolved, tmp_path / "dataset", tmp_path / "report.html")
     job = Job.load(resolved, tmp_path / "dataset")
-    state = run_population(job, PopulationState(), Workers(), lambda _: None)
+    state = run_population(job, PopulationState(), Workers(), lambda *_: None)
 
     assert estimate.steps == len(counted) == 22
     assert estimate.tokens == pytest.approx(sum(row.num_tokens for rows in counted for row in rows), rel=0.01)
     assert estimate.rows == manifest.num_rows
-    values = state.best.best_values.numpy()
+    values = state.winner.loop.best_values.numpy()
     assert estimate.trainable_parameters == values.size
     assert estimate.base_parameters == sum(parameter.numel() for parameter in job.base.model.parameters())
     file = PromptFile.build(

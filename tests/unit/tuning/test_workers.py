@@ -14,8 +14,8 @@ from softprompt.tuning.workers import Workers
 
 def losses_and_values(resolved: bytes, dataset) -> tuple[list[float], torch.Tensor]:
     job = Job.load(ResolvedRecipe.from_bytes(resolved, source="test"), dataset)
-    state = run_population(job, PopulationState(), Workers.current(), lambda state: None)
-    return [look.training_loss for look in state.measurements], state.best.best_values
+    state = run_population(job, PopulationState(), Workers.current(), lambda *_: None)
+    return [look.training_loss for look in state.measurements], state.winner.loop.best_values
 
 
 def one_of_many(rank: int, count: int, port: int, resolved: bytes, dataset, out) -> None:

@@ -1,0 +1,58 @@
+"""The optimisers a recipe can name, and their state as plain tensors for a checkpoint."""
+
+import torch
+from torch import Tensor, nn
+
+from softprompt.recipe import TrainingSpec
+
+NETWORK_LEARNING_RATE = 0.01
+"""Of a residual network's weights, as a share of the vectors' rate."""
+ADAM_BETAS = (0.9, 0.95)
+"""Of gradient and squared gradient; on the demo 0.95 and the usual 0.999 are equal within noise (docs/benchmarks.md)."""
+
+
+def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser over a parameterisation, one group a parameter.
+
+    Args:
+        training: Names the optimiser and its weight decay.
+        module: Whose parameters are trained.
+    """
+    groups = [{"params": [parameter], "name": name} for name, parameter in module.named_parameters()]
+    if training.optimiser == "adamw":
+        return torch.optim.AdamW(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
+    from transformers.optimization import Adafactor
+
+    # As in Lester et al. 2021: a given rate, no scaling by the parameter.
+    return Adafactor(
+        groups, lr=1.0, scale_parameter=False, relative_step=False, warmup_init=False, weight_decay=training.weight_decay
+    )
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set every group's rate for one step; a network's own is smaller (`NETWORK_LEARNING_RATE`)."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate if group["name"] == "offset" else rate * NETWORK_LEARNING_RATE
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as `{parameter}.{slot}` -> a copy on the CPU; numbers become scalar tensors."""
+    found: dict[str, Tensor] = {}
+    for group in optimiser.param_groups:
+        for slot, value in optimiser.state[group["params"][0]].items():
+            if isinstance(value, int | float | Tensor):
+                found[f"{group['name']}.{slot}"] = torch.as_tensor(value).detach().cpu().clone()
+    return found
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put saved state back; a fresh optimiser has none."""
+    for name, value in tensors.items():
+        parameter_name, slot = name.rsplit(".", 1)
+        group = next(group for group in optimiser.param_groups if group["name"] == parameter_name)
+        parameter = group["params"][0]
+        # AdamW keeps its step on the CPU as a tensor, Adafactor as a number.
+        plain = slot in ("step", "RMS") and not isinstance(optimiser, torch.optim.AdamW)
+        optimiser.state[parameter][slot] = (
+            value.item() if plain else value.to("cpu" if slot == "step" else parameter.device).clone()
+        )

@@ -1,0 +1,81 @@
+"""One optimiser step: the prompt is prepared once, whatever the number of micro-batches, and only its gradient is exchanged.
+
+A worker's loss is its rows' sum divided by the whole batch's count, so gradients add up over workers and micro-batches to that of
+one worker with all rows at once.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from softprompt.engine.batches import Example
+from softprompt.engine.losses import loss_sum
+from softprompt.engine.strategy import Prefix
+from softprompt.recipe import TrainingSpec
+from softprompt.tuning.job import Job
+from softprompt.tuning.parameterisation import Direct
+from softprompt.tuning.workers import Workers
+
+
+def take_step(
+    job: Job,
+    training: TrainingSpec,
+    module: Direct,
+    optimiser: torch.optim.Optimizer,
+    rows: Sequence[Example],
+    workers: Workers,
+) -> Tensor:
+    """One optimiser step over a batch.
+
+    Args:
+        job: Base and task.
+        training: Micro-batch size and longest gradient.
+        module: What is trained.
+        optimiser: Changes it.
+        rows: The whole batch, of all workers.
+        workers: Who shares it.
+
+    Returns:
+        The batch's mean loss, nats a row (answers) or a token (likelihood), scalar.
+    """
+    optimiser.zero_grad()
+    denominator = sum(job.collator.num_scored(example) for example in rows)
+    mine = workers.share(list(rows))
+    loss = _backward(job, module, mine, training.micro_batch_size or len(mine), denominator)
+    parameters = list(module.parameters())
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    *summed, loss = workers.sum(*gradients, loss)
+    for parameter, gradient in zip(parameters, summed, strict=True):
+        parameter.grad = gradient
+    if training.max_gradient_norm:
+        nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
+    optimiser.step()
+    return loss.detach()
+
+
+def _backward(job: Job, module: Direct, rows: list[Example], size: int, denominator: int) -> Tensor:
+    """Add the gradient of these rows' share of the loss; returns that share."""
+    prefix = job.strategy.prefix(module.prompt())
+    shared, leaves = detach(prefix)
+    total = module.offset.new_zeros(())
+    for part in chunks(rows, size):
+        batch = job.collator(part)
+        loss = loss_sum(job.head, job.collator.trie, job.strategy.hidden(shared, batch), batch) / denominator
+        loss.backward()
+        total += loss.detach()
+    if rows:
+        reached = [(source, leaf.grad) for source, leaf in zip(prefix.tensors, leaves, strict=True) if leaf.grad is not None]
+        torch.autograd.backward([source for source, _ in reached], [grad.to(source.dtype) for source, grad in reached])
+    return total
+
+
+def detach(prefix: Prefix) -> tuple[Prefix, list[Tensor]]:
+    """The same prefix cut from what it was computed of, and its tensors, in which gradients gather in float32."""
+    leaves = [tensor.detach().float().requires_grad_() for tensor in prefix.tensors]
+    return prefix.with_tensors([leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, prefix.tensors, strict=True)]), leaves
+
+
+def chunks(items: list[Example], size: int) -> Iterator[list[Example]]:
+    """A list in pieces of at most `size`."""
+    return (items[start : start + size] for start in range(0, len(items), max(1, size)))
