@@ -122,6 +122,12 @@ class ClassLabelsInit(Document):
     method: Literal["class_labels"]
 
 
+class ExamplesInit(Document):
+    """Start from the vocabulary rows of training rows with their answers, a few shots as an instruction would show them."""
+
+    method: Literal["examples"]
+
+
 class TextInit(Document):
     """Start from the vocabulary rows of a text, repeated or cut to length."""
 
@@ -144,7 +150,9 @@ class RandomInit(Document):
     method: Literal["random"]
 
 
-InitSpec = Annotated[FrequentTokensInit | ClassLabelsInit | TextInit | PromptInit | RandomInit, Field(discriminator="method")]
+InitSpec = Annotated[
+    FrequentTokensInit | ClassLabelsInit | ExamplesInit | TextInit | PromptInit | RandomInit, Field(discriminator="method")
+]
 
 
 class PromptSpec(Document):

@@ -4,8 +4,9 @@ Each initialiser picks token ids, or values directly. A shallow prompt starts fr
 a deep one from the keys and values that the base computes for them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
@@ -19,6 +20,9 @@ from softprompt.engine.shared_prefix import SharedPrefix
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
 from softprompt.recipe import InitSpec, PromptKind
+
+MOST_ROWS = 10_000
+"""Training rows among which examples are looked for."""
 
 
 def initial_prompt(
@@ -46,6 +50,8 @@ def initial_prompt(
         return from_random(base, kind, num_tokens, generator)
     if init.method == "class_labels":
         token_ids = from_class_labels(task, num_tokens)
+    elif init.method == "examples":
+        token_ids = from_examples(examples, num_tokens, generator)
     elif init.method == "text":
         token_ids = from_text(task, init.text, num_tokens)
     else:
@@ -68,6 +74,20 @@ def from_frequent_tokens(
 def from_class_labels(task: EncodedTask, num_tokens: int) -> list[int]:
     """The tokens of the label texts, one label after the other, repeated or cut to length."""
     return _cycle([token for answer in task.answers for token in task.encoder.answer_ids(answer.text)], num_tokens)
+
+
+def from_examples(examples: Sequence[Example], num_tokens: int, generator: torch.Generator) -> list[int]:
+    """The tokens of training rows with their answers, one row of each label in turn, cut to length.
+
+    What a few-shot instruction would show the base (Brown et al. 2020), as a place to start from.
+    """
+    order = torch.randperm(len(examples), generator=generator)[:MOST_ROWS].tolist()
+    rows_of: dict[int, list[Example]] = defaultdict(list)
+    for row in order:
+        rows_of[examples[row].answer].append(examples[row])
+    in_turn = [example for turn in zip_longest(*rows_of.values()) for example in turn if example]
+    tokens = (token for example in in_turn for token in [*example.input_ids, *example.answer_ids])
+    return _cycle(list(islice(tokens, num_tokens)), num_tokens)
 
 
 def from_text(task: EncodedTask, text: str, num_tokens: int) -> list[int]:

@@ -9,8 +9,15 @@ from softprompt.artifact import PromptFile
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
-from softprompt.recipe import ClassLabelsInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
-from softprompt.tuning.initialisers import from_class_labels, from_frequent_tokens, from_text, initial_prompt, token_values
+from softprompt.recipe import ClassLabelsInit, ExamplesInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
+from softprompt.tuning.initialisers import (
+    from_class_labels,
+    from_examples,
+    from_frequent_tokens,
+    from_text,
+    initial_prompt,
+    token_values,
+)
 from tests.builders import prompt_file
 
 
@@ -30,6 +37,23 @@ def test_frequent_tokens_are_the_most_frequent_and_none_comes_twice(job):
 def test_class_labels_follow_each_other_and_repeat(job):
     words = [token for answer in job.task.answers for token in job.task.encoder.answer_ids(answer.text)]
     assert from_class_labels(job.task, len(words) + 2) == words + words[:2]
+
+
+def test_examples_are_rows_with_their_answers_one_of_each_label_in_turn(job):
+    labels = len({example.answer for example in job.train})
+    longest = sum(example.num_tokens for example in job.train)
+    tokens = from_examples(job.train, longest, torch.Generator().manual_seed(0))
+    found = []
+    while tokens:
+        example = next(row for row in job.train if tokens[: row.num_tokens] == [*row.input_ids, *row.answer_ids])
+        found.append(example.answer)
+        tokens = tokens[example.num_tokens :]
+    assert len(found) == len(job.train)
+    assert all(len(set(found[at : at + labels])) == labels for at in (0, labels))
+    assert (
+        from_examples(job.train, 7, torch.Generator().manual_seed(0))
+        == from_examples(job.train, longest, torch.Generator().manual_seed(0))[:7]
+    )
 
 
 def test_a_text_is_repeated_or_cut(job):
@@ -55,12 +79,15 @@ def test_a_deep_prompt_starts_as_the_keys_and_values_of_its_tokens(job):
 
 
 @pytest.mark.parametrize("kind", ["shallow", "deep"])
-@pytest.mark.parametrize("init", [FrequentTokensInit(), ClassLabelsInit(method="class_labels"), RandomInit(method="random")])
+@pytest.mark.parametrize(
+    "init",
+    [FrequentTokensInit(), ExamplesInit(method="examples"), ClassLabelsInit(method="class_labels"), RandomInit(method="random")],
+)
 def test_the_seed_fixes_the_start(job, kind, init):
-    first, again = start(job, init, kind).values, start(job, init, kind).values
+    first, again = start(job, init, kind, num_tokens=40).values, start(job, init, kind, num_tokens=40).values
     assert torch.equal(first, again)
     if not isinstance(init, ClassLabelsInit):
-        assert not torch.equal(first, start(job, init, kind, seed=1).values)
+        assert not torch.equal(first, start(job, init, kind, num_tokens=40, seed=1).values)
 
 
 def test_noise_has_the_scale_of_the_table(job):
