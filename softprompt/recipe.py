@@ -25,6 +25,9 @@ METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
     "generation": ("exact_match", "rouge_l"),
 }
 
+LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.2}
+"""What was best on Banking77 (docs/tuning-log.md)."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -178,7 +181,7 @@ class Candidate(Document):
     num_tokens: int | None = Field(default=None, ge=1, le=1024)
     """Prompt tokens `P`."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Relative to the embedding RMS."""
+    """As in `training`."""
     init: InitSpec | None = None
     """Where training starts."""
 
@@ -194,8 +197,9 @@ class TrainingSpec(Document):
     """Rows computed at once, a worker, to save memory; gradients are accumulated. Default: all of its rows."""
     optimiser: Optimiser = "adamw"
     """`adamw` (Loshchilov & Hutter 2019), or `adafactor` (Shazeer & Stern 2018), which keeps less state."""
-    learning_rate: float = Field(default=1.0, gt=0)
-    """Peak learning rate, relative to the RMS of the base model's embedding table."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
+    is usual there, a step. Default: 1 for a shallow prompt, 0.2 for a deep one."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay, relative to the learning rate."""
     max_gradient_norm: float | None = Field(default=None, gt=0)
@@ -314,8 +318,9 @@ class Recipe(Document):
         return self.training.validation_metric or ("accuracy" if self.loss == "answers" else "loss")
 
     def training_of(self, candidate: Candidate) -> TrainingSpec:
-        """The training with a candidate's wishes."""
-        given = {"seed": candidate.seed, "learning_rate": candidate.learning_rate}
+        """The training with a candidate's wishes, its learning rate filled in."""
+        rate = candidate.learning_rate or self.training.learning_rate or LEARNING_RATES[self.prompt.kind]
+        given = {"seed": candidate.seed, "learning_rate": rate}
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def prompt_of(self, candidate: Candidate) -> PromptSpec:

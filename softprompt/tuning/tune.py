@@ -124,6 +124,7 @@ def _num_tokens(state: PopulationState, training: TrainingSpec, facts: dict[str,
 def _result(resolved: ResolvedRecipe, run: Run) -> CandidateResult:
     training, prompt = resolved.recipe.training_of(run.candidate), resolved.recipe.prompt_of(run.candidate)
     best = best_look(run)
+    assert training.learning_rate is not None  # training_of() has filled it in
     return CandidateResult(
         candidate=run.number,
         seed=training.seed,
