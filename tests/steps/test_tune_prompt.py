@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from softprompt.artifact import PromptFile
 from softprompt.base_model import load_base_model, parameter_digest
 from softprompt.fingerprint import fingerprint
@@ -61,11 +63,18 @@ def test_kfp_shows_the_last_numbers_and_the_prompts_digest(passed_run):
 
 def test_metrics_are_in_mlflow_by_step(passed_run, registry):
     run_id = passed_run.output("tune_prompt", "mlflow_run").read_text()
-    for metric in ("training_loss", "validation_loss", "validation_accuracy", "learning_rate"):
-        history = registry(passed_run).get_metric_history(run_id, f"tune_prompt/{metric}")
-        assert {found.step: found.value for found in history} == {
-            look.step: getattr(look, metric) for look in log_of(passed_run).measurements
-        }
+    looks = log_of(passed_run).measurements
+    history = lambda metric: {
+        found.step: found.value for found in registry(passed_run).get_metric_history(run_id, f"tune_prompt/{metric}")
+    }
+    for metric in ("validation_loss", "validation_accuracy", "learning_rate"):
+        assert history(metric) == {look.step: getattr(look, metric) for look in looks}
+    losses, before = history("training_loss"), 0
+    assert list(losses) == list(range(1, looks[-1].step + 1)), "each step's"
+    for look in looks:
+        since = [losses[step] for step in range(before + 1, look.step + 1)]
+        assert sum(since) / len(since) == pytest.approx(look.training_loss)
+        before = look.step
 
 
 def test_metrics_arrive_while_it_trains(passed_run, run_after_kill, registry):
