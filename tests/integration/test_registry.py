@@ -188,5 +188,5 @@ def test_a_server_that_is_away_is_said_within_seconds(passed):
 
 
 def test_training_goes_on_when_the_server_goes_away(capsys):
-    MlflowSink("http://127.0.0.1:1", "0" * 32).log(1, {"training_loss": 1.0})
+    MlflowSink("http://127.0.0.1:1", "0" * 32).log([(1, {"training_loss": 1.0})])
     assert "did not take the metrics of step 1" in capsys.readouterr().out
