@@ -5,7 +5,8 @@ expansion. A deep prompt *is* these keys and values (Li & Liang 2021) and has no
 start at `P`. Sliding windows are the cache's and the mask's own business: `DynamicCache(config=...)` keeps what each layer needs.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any
@@ -91,11 +92,10 @@ class SharedPrefix:
 
     def hidden(self, prefix: PrefixCache, batch: Batch) -> Tensor:
         """Hidden states of the scored positions, `[M, H]`."""
-        cache = _without_memory(self._expand(prefix, batch.num_rows))
         scored = torch.zeros_like(batch.input_mask)
         scored[batch.rows, batch.positions] = True
-        saving = checkpointed(self._layers) if self._activation_checkpointing else nullcontext()
-        with feed_forward_only_at(self._layers, scored), saving:
+        with self._saving(scored):
+            cache = self._read_only(prefix, batch.num_rows)
             hidden = self._forward(batch.input_ids, cache, prefix.num_tokens, batch.input_mask)
         return hidden[batch.rows, batch.positions]
 
@@ -115,6 +115,25 @@ class SharedPrefix:
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
         return hidden
+
+    @contextmanager
+    def _saving(self, scored: Tensor) -> Iterator[None]:
+        """Compute and keep only what a training step needs; `scored` `[B, T]` marks the hidden states that are read."""
+        checkpointing = checkpointed(self._layers) if self._activation_checkpointing else nullcontext()
+        with feed_forward_only_at(self._layers, scored), checkpointing:
+            yield
+
+    def _read_only(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
+        """The prompt for `num_rows` rows, behind which layers put keys and values without adding them to the cache.
+
+        A training step reads each text once, so nothing has to be remembered, and a layer that is computed again finds what
+        it found the first time.
+        """
+        cache: Any = self._expand(prefix, num_rows)
+        for layer in cache.layers:
+            layer.update = MethodType(_behind_prompt if layer.is_initialized else _alone, layer)
+        read_only: DynamicCache = cache
+        return read_only
 
     def _expand(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
         """A cache in which every row begins with the prompt, without copying it."""
@@ -147,18 +166,6 @@ class CachedRows:
         """Each row `times` times, side by side; this state is used up."""
         self._cache.batch_repeat_interleave(times)
         return CachedRows(self._strategy, self._cache, self._length)
-
-
-def _without_memory(cache: DynamicCache) -> DynamicCache:
-    """The same cache, but layers put their keys and values behind the prompt's without adding them to it.
-
-    A training step reads each text once, so nothing has to be remembered, and a layer that is computed again finds what it
-    found the first time.
-    """
-    rows: Any = cache
-    for layer in rows.layers:
-        layer.update = MethodType(_behind_prompt if layer.is_initialized else _alone, layer)
-    return cache
 
 
 def _behind_prompt(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

@@ -12,10 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
 
+from tests.bench.peak_memory import begin_peak, peak_mib
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.bench.train_systems import (
     AT_LABELS,
@@ -77,27 +77,10 @@ def print_memory(system: str, machine: Machine, shape: Shape) -> None:
     num_tokens, longest, batch_size = shape
     step = build_step(system, machine, num_tokens)
     rows = sorted(draw_rows(longest, 2000), key=lambda row: -row.num_tokens)[:batch_size]
-    before = _begin_peak(machine.device)
+    before = begin_peak(machine.device)
     for _ in range(2):
         step(rows)
-    print(_peak_mib(machine.device) - before)
-
-
-def _begin_peak(device: str) -> float:
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**20
-    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
-    return _status_mib("VmRSS")
-
-
-def _peak_mib(device: str) -> float:
-    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _status_mib("VmHWM")
-
-
-def _status_mib(name: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
+    print(peak_mib(machine.device) - before)
 
 
 def machine_of(device: str) -> Machine:
