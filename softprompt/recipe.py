@@ -218,6 +218,8 @@ class TrainingSpec(Document):
     """Stop a candidate after so many looks at validation without a better one. Default: never."""
     num_workers: int = Field(default=1, ge=1, le=1024)
     """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged."""
+    activation_checkpointing: bool = False
+    """Compute activations twice instead of keeping them: less memory, a third more time. Causal base models only."""
     seed: int = 0
     """Seed of initialisation and row order."""
     candidates: tuple[Candidate, ...] = Field(default=(), max_length=64)

@@ -5,7 +5,10 @@ expansion. A deep prompt *is* these keys and values (Li & Liang 2021) and has no
 start at `P`. Sliding windows are the cache's and the mask's own business: `DynamicCache(config=...)` keeps what each layer needs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from transformers import DynamicCache
 from softprompt.base_model import FrozenBase
 from softprompt.engine.batches import Batch
 from softprompt.engine.head import inner_model
+from softprompt.engine.layers import checkpointed, decoder_layers, feed_forward_only_at
 from softprompt.engine.prompts import SoftPrompt
 
 
@@ -46,12 +50,19 @@ class PrefixCache:
 
 
 class SharedPrefix:
-    """Runs a causal base behind a cached prompt; see `Strategy`."""
+    """Runs a causal base behind a cached prompt; see `Strategy`.
+
+    Args:
+        base: The base model.
+        activation_checkpointing: Training computes each layer's activations twice instead of keeping them.
+    """
 
     name = "shared_prefix"
 
-    def __init__(self, base: FrozenBase) -> None:
+    def __init__(self, base: FrozenBase, *, activation_checkpointing: bool = False) -> None:
         self.base = base
+        self._layers = decoder_layers(base)
+        self._activation_checkpointing = activation_checkpointing
         self._inner = inner_model(base)
         self._config = base.model.config.get_text_config(decoder=True)
 
@@ -74,13 +85,18 @@ class SharedPrefix:
             )
         # A cache without a config keeps every position of every layer; the windows are cut when the rows are expanded.
         cache: Any = DynamicCache()
-        self._inner(inputs_embeds=prompt.values[None].to(self.base.model.dtype), past_key_values=cache, use_cache=True)
+        vectors = prompt.values[None].to(self.base.model.dtype)
+        with feed_forward_only_at(self._layers, torch.zeros(vectors.shape[:2], dtype=torch.bool, device=vectors.device)):
+            self._inner(inputs_embeds=vectors, past_key_values=cache, use_cache=True)
         return PrefixCache([(layer.keys, layer.values) for layer in cache.layers], prompt.num_tokens)
 
     def hidden(self, prefix: PrefixCache, batch: Batch) -> Tensor:
         """Hidden states of the scored positions, `[M, H]`."""
-        cache = self._expand(prefix, batch.num_rows)
-        hidden = self._forward(batch.input_ids, cache, prefix.num_tokens, batch.input_mask)
+        scored = torch.zeros_like(batch.input_mask)
+        scored[batch.rows, batch.positions] = True
+        with self._saving(scored):
+            cache = self._read_only(prefix, batch.num_rows)
+            hidden = self._forward(batch.input_ids, cache, prefix.num_tokens, batch.input_mask)
         return hidden[batch.rows, batch.positions]
 
     def start(self, prefix: PrefixCache, input_ids: Tensor) -> "tuple[Tensor, CachedRows]":
@@ -99,6 +115,25 @@ class SharedPrefix:
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).last_hidden_state
         return hidden
+
+    @contextmanager
+    def _saving(self, scored: Tensor) -> Iterator[None]:
+        """Compute and keep only what a training step needs; `scored` `[B, T]` marks the hidden states that are read."""
+        checkpointing = checkpointed(self._layers) if self._activation_checkpointing else nullcontext()
+        with feed_forward_only_at(self._layers, scored), checkpointing:
+            yield
+
+    def _read_only(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
+        """The prompt for `num_rows` rows, behind which layers put keys and values without adding them to the cache.
+
+        A training step reads each text once, so nothing has to be remembered, and a layer that is computed again finds what
+        it found the first time.
+        """
+        cache: Any = self._expand(prefix, num_rows)
+        for layer in cache.layers:
+            layer.update = MethodType(_behind_prompt if layer.is_initialized else _alone, layer)
+        read_only: DynamicCache = cache
+        return read_only
 
     def _expand(self, prefix: PrefixCache, num_rows: int) -> DynamicCache:
         """A cache in which every row begins with the prompt, without copying it."""
@@ -131,6 +166,14 @@ class CachedRows:
         """Each row `times` times, side by side; this state is used up."""
         self._cache.batch_repeat_interleave(times)
         return CachedRows(self._strategy, self._cache, self._length)
+
+
+def _behind_prompt(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    return torch.cat([layer.keys, keys], dim=-2), torch.cat([layer.values, values], dim=-2)
+
+
+def _alone(_: Any, keys: Tensor, values: Tensor, *__: Any, **___: Any) -> tuple[Tensor, Tensor]:
+    return keys, values
 
 
 def _expand_rows(shared: Tensor, num_rows: int) -> Tensor:

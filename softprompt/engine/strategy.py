@@ -60,21 +60,32 @@ class Strategy(Protocol):
         """Read input texts of equal length, `[B, T]`: the hidden state `[B, H]` that predicts the first answer token."""
 
 
-def choose_strategy(base: FrozenBase, kind: PromptKind | None) -> Strategy:
+def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_checkpointing: bool = False) -> Strategy:
     """The fastest strategy that is exact for this base and kind of prompt.
 
     Args:
         base: The base model.
         kind: Kind of prompt; None: the bare base.
+        activation_checkpointing: Training computes activations twice instead of keeping them.
 
     Raises:
-        UnsupportedBaseModel: None is.
+        UnsupportedBaseModel: None is, or not with activation checkpointing.
     """
     from softprompt.engine.concatenate import Concatenate
+    from softprompt.engine.packed import Packed
     from softprompt.engine.shared_prefix import SharedPrefix
 
+    if base.model.device.type == "cuda" and Packed.refusal(base) is None:
+        return Packed(base, activation_checkpointing=activation_checkpointing)
     if not base.is_encoder_decoder and SharedPrefix.refusal(base) is None:
-        return SharedPrefix(base)
+        return SharedPrefix(base, activation_checkpointing=activation_checkpointing)
+    if activation_checkpointing:
+        raise UnsupportedBaseModel(
+            f"Activation checkpointing is not supported on {base.model.config.model_type}.",
+            expected="a causal model with a key-value cache",
+            actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
+            hint="Set training.activation_checkpointing: false.",
+        )
     if kind == "deep":
         raise UnsupportedBaseModel(
             f"A deep prompt is not supported on {base.model.config.model_type}.",

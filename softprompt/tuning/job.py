@@ -57,7 +57,8 @@ class Job:
     @cached_property
     def strategy(self) -> Strategy:
         """How the base is run."""
-        return choose_strategy(self.base, self.recipe.prompt.kind)
+        saving = self.recipe.training.activation_checkpointing
+        return choose_strategy(self.base, self.recipe.prompt.kind, activation_checkpointing=saving)
 
     @cached_property
     def head(self) -> Head:

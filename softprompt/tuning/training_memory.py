@@ -1,0 +1,36 @@
+"""What training adds to the memory of inference, counted: gradients and optimiser state of what is trained, and nothing else.
+
+Activations are not in it: they follow the batch, and `tests/bench/train_step.py` measures them.
+"""
+
+BYTES_OF_MOMENTS = 2 * 4
+"""Adam's mean and square of a gradient (Kingma & Ba 2015), float32 whatever the number's own format."""
+
+
+def training_state_bytes(num_trained: int, gradient_bytes: int = 4) -> int:
+    """Gradient and Adam's two moments of numbers that are trained.
+
+    Args:
+        num_trained: How many numbers.
+        gradient_bytes: Of one gradient: 4 for float32, as prompts have, 2 for bfloat16.
+    """
+    return num_trained * (gradient_bytes + BYTES_OF_MOMENTS)
+
+
+def share_of_full_fine_tuning(prompt_numbers: int, base_parameters: int, base_bytes: int = 4) -> float:
+    """A prompt's training state over that of training the whole base.
+
+    Args:
+        prompt_numbers: Numbers of one candidate: `P * H` (shallow) or `L * 2 * P * N * D` (deep).
+        base_parameters: Parameters of the base, tied ones once.
+        base_bytes: Of one parameter, and so of its gradient: 4 for float32, 2 for bfloat16.
+
+    Returns:
+        Between 0 and 1 for a prompt smaller than its base; 0.01 is one per cent.
+
+    Raises:
+        ValueError: The base has no parameters.
+    """
+    if base_parameters < 1:
+        raise ValueError(f"a base model has parameters, got {base_parameters}")
+    return training_state_bytes(prompt_numbers) / training_state_bytes(base_parameters, base_bytes)
