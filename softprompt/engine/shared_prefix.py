@@ -86,7 +86,9 @@ class SharedPrefix:
         # A cache without a config keeps every position of every layer; the windows are cut when the rows are expanded.
         cache: Any = DynamicCache()
         vectors = prompt.values[None].to(self.base.model.dtype)
-        with feed_forward_only_at(self._layers, torch.zeros(vectors.shape[:2], dtype=torch.bool, device=vectors.device)):
+        # Only in training, which is alone with the model: a serving node's other threads must not meet a changed layer.
+        nowhere = torch.zeros(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        with feed_forward_only_at(self._layers, nowhere) if torch.is_grad_enabled() else nullcontext():
             self._inner(inputs_embeds=vectors, past_key_values=cache, use_cache=True)
         return PrefixCache([(layer.keys, layer.values) for layer in cache.layers], prompt.num_tokens)
 
