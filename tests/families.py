@@ -46,6 +46,21 @@ FAMILIES = {
             "pad_token_id": 0,
         },
     ),
+    "t5-uneven": (  # as flan-t5-small: heads x d_kv is not d_model; and another number of decoder layers
+        "t5",
+        {
+            "vocab_size": V,
+            "d_model": 32,
+            "d_kv": 16,
+            "d_ff": 48,
+            "num_layers": 2,
+            "num_decoder_layers": 3,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+            "pad_token_id": 0,
+            "feed_forward_proj": "gated-gelu",
+        },
+    ),
     "bart": (
         "bart",
         {
@@ -63,7 +78,8 @@ FAMILIES = {
         },
     ),
 }
-CAUSAL = [name for name in FAMILIES if name not in ("t5", "bart")]
+ENCODER_DECODER = [name for name, (kind, _) in FAMILIES.items() if kind in ("t5", "bart")]
+CAUSAL = [name for name in FAMILIES if name not in ENCODER_DECODER]
 
 
 def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:

@@ -40,7 +40,7 @@ class State(Protocol):
         """Feed answer tokens `[B, A]`; returns their hidden states `[B, A, H]` and moves on."""
 
     def repeat(self, times: int) -> "State":
-        """Each row `times` times, side by side."""
+        """Each row `times` times, side by side; this state stays as it is."""
 
 
 class Strategy(Protocol):
@@ -71,15 +71,18 @@ def choose_strategy(base: FrozenBase, kind: PromptKind | None) -> Strategy:
         UnsupportedBaseModel: None is.
     """
     from softprompt.engine.concatenate import Concatenate
+    from softprompt.engine.decoder_prefix import DecoderPrefix
     from softprompt.engine.shared_prefix import SharedPrefix
 
-    if not base.is_encoder_decoder and SharedPrefix.refusal(base) is None:
-        return SharedPrefix(base)
+    cached: type[SharedPrefix | DecoderPrefix] = DecoderPrefix if base.is_encoder_decoder else SharedPrefix
+    refusal = cached.refusal(base)
+    if refusal is None and not (base.is_encoder_decoder and kind == "shallow"):
+        return cached(base)
     if kind == "deep":
         raise UnsupportedBaseModel(
             f"A deep prompt is not supported on {base.model.config.model_type}.",
-            expected="a causal model with a key-value cache",
-            actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
+            expected="a model with a key-value cache for each layer",
+            actual=refusal or "",
             hint="Use prompt.kind: shallow.",
         )
     return Concatenate(base)

@@ -15,6 +15,7 @@ from torch import Tensor
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.engine.batches import Example
+from softprompt.engine.decoder_prefix import DecoderPrefix
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.shared_prefix import SharedPrefix
 from softprompt.engine.task import EncodedTask
@@ -132,6 +133,8 @@ def token_values(base: FrozenBase, token_ids: Sequence[int], kind: PromptKind) -
     vectors: Tensor = base.embedding(ids).float()
     if kind == "shallow":
         return vectors.cpu()
+    if base.is_encoder_decoder:
+        return DecoderPrefix(base).token_values(ids).float().cpu()
     layers = SharedPrefix(base).prefix(SoftPrompt(vectors)).layers
     pairs = [torch.stack([keys[0].transpose(0, 1), values[0].transpose(0, 1)]) for keys, values in layers]
     return torch.stack(pairs).float().cpu()
