@@ -93,5 +93,7 @@ def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
             parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype) * (0.5 if "embed" in name else 0.25)
+            if kind == "t5" and name.endswith(".q.weight"):  # T5 scales here instead of in the attention
+                parameter.data *= config.d_kv**-0.5
     model.requires_grad_(False)
     return FrozenBase(model.eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]  # these tests feed token ids
