@@ -4,6 +4,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from softprompt.base_model import FrozenBase, TextSide
+from softprompt.engine.concatenate import Concatenate
+from softprompt.engine.strategy import Strategy, choose_strategy
 
 V = 97
 SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -97,3 +99,9 @@ def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
                 parameter.data *= config.d_kv**-0.5
     model.requires_grad_(False)
     return FrozenBase(model.eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]  # these tests feed token ids
+
+
+def strategies_for(base: FrozenBase, kind: str | None) -> list[Strategy]:
+    """Every strategy that claims a kind of prompt on a base, the chosen one first; None: the bare base."""
+    chosen = choose_strategy(base, kind)  # type: ignore[arg-type]  # tests name kinds by their words
+    return [chosen] if kind == "deep" or chosen.name == "concatenate" else [chosen, Concatenate(base)]

@@ -86,7 +86,9 @@ class DecoderPrefix:
             uses is zero.
         """
         ids = token_ids[None]
-        rows = DecoderRows(self.base, self._encode(ids, torch.ones_like(ids)), torch.ones_like(ids), _expand(PrefixCache([], 0), 1))
+        rows = DecoderRows(
+            self.base, self._encode(ids, torch.ones_like(ids)), torch.ones_like(ids), _expand(PrefixCache([], 0), 1)
+        )
         rows.extend(ids)
         made = [torch.stack([layer.keys[0], layer.values[0]]).transpose(1, 2) for layer in rows.cache.self_attention_cache.layers]
         values = made[0].new_zeros(prompt_layers(self.base), *made[0].shape)

@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from softprompt.engine.concatenate import Concatenate
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.scoring import generate_greedily
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import UnsupportedBaseModel
-from tests.families import CAUSAL, ENCODER_DECODER, FAMILIES, tiny_base
+from tests.families import CAUSAL, ENCODER_DECODER, FAMILIES, strategies_for, tiny_base
 from tests.stock import Stock, random_prompt
 
 ROWS = torch.tensor([[20, 21, 22, 23], [30, 31, 32, 33], [40, 41, 42, 43]])
@@ -26,12 +25,6 @@ def greedily(stock: Stock, row: torch.Tensor, num_tokens: int) -> list[int]:
     return tokens
 
 
-def strategies(base, kind):
-    """Every strategy that claims this kind of prompt; None: the bare base."""
-    chosen = choose_strategy(base, kind)
-    return [chosen] if kind == "deep" or chosen.name == "concatenate" else [chosen, Concatenate(base)]
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["shallow", "deep", None])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,7 +33,7 @@ def test_tokens_equal_those_of_the_stock_model(family, kind):
     values = random_prompt(base, kind) if kind else None
     stock = Stock(base, values)
     expected = [greedily(stock, row, 8) for row in ROWS]
-    for strategy in strategies(base, kind):
+    for strategy in strategies_for(base, kind):
         prefix = strategy.prefix(SoftPrompt(values) if kind else None)
         assert generate_greedily(strategy, Head(base), prefix, ROWS, max_new_tokens=8, end_token=2) == expected
     if kind and family in ("llama", "gpt2", "qwen2", "bart", "t5"):
