@@ -30,7 +30,7 @@ class BaseShape:
 
     Attributes:
         hidden_size: Width `H` of the input embeddings.
-        num_layers: Layers whose attention a deep prompt enters, of an encoder-decoder model those of the decoder; 0: it takes none.
+        num_layers: Layers that a deep prompt enters, of an encoder-decoder model those of the decoder; 0: it takes none.
         num_kv_heads: Key-value heads `N` of each.
         head_size: Their size `D`.
         is_encoder_decoder: Whether it is one.

@@ -191,7 +191,7 @@ def test_another_tensor_is_refused(tmp_path, entries):
     tensors(directory, prompt_embeddings=GOOD)
     assert read_peft_prompt(directory, base_shape(base)).shape == (2, 2, 5, 2, 8)
     tensors(directory, **entries)
-    with pytest.raises(VerificationFailed, match="tensor of a PEFT prompt|NaN or infinity"):
+    with pytest.raises(VerificationFailed, match=r"tensor of a PEFT prompt|NaN or infinity"):
         read_peft_prompt(directory, base_shape(base))
 
 

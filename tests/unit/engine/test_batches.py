@@ -28,7 +28,7 @@ ANSWERS = [[5], [5, 6], [7, 8, 9]]
 def examples(base, trie: AnswerTrie | None) -> list[Example]:
     """Rows of one token, of like and unlike length, and one that fills the context to its last place."""
     generator = torch.Generator().manual_seed(0)
-    fed = 0 if base.is_encoder_decoder else 1 if trie else 3
+    fed = 0 if base.is_encoder_decoder or trie else 3  # of the last answer; its one decision under the trie is its first token
     lengths = [1, 3, 3, 9, 20, CONTEXT - P - fed]
     return [
         Example(torch.randint(3, V, (n,), generator=generator).tolist(), [*ANSWERS[i % 3], 2], i % 3 if trie else -1)
@@ -62,10 +62,12 @@ def stock_gradient(base, values, rows, trie):
     stock, sequences = Stock(base, values), [[*answer, 2] for answer in ANSWERS]
     total = 0.0
     for row in rows:
-        logits = stock.answer_logits(row.input_ids, row.answer_ids[:-1])
-        for place, token in enumerate(row.answer_ids):
-            onwards = sorted({s[place] for s in sequences if s[:place] == row.answer_ids[:place]}) if trie else slice(None)
-            total = total + torch.logsumexp(logits[place, onwards], 0) - logits[place, token]
+        onwards = [sorted({s[i] for s in sequences if s[:i] == row.answer_ids[:i]}) for i in range(len(row.answer_ids))]
+        places = [i for i, tokens in enumerate(onwards) if len(tokens) > 1] if trie else range(len(row.answer_ids))
+        logits = stock.answer_logits(row.input_ids, row.answer_ids[: max(places)])
+        for i in places:
+            among = onwards[i] if trie else slice(None)
+            total = total + torch.logsumexp(logits[i, among], 0) - logits[i, row.answer_ids[i]]
     total.backward()
     return total.item(), stock.gradient
 
