@@ -85,13 +85,12 @@ class DecoderPrefix:
             `[L, 2, P, N, D]` with `L = prompt_layers(base)`, in the prompt's order of layers; a layer that no decoder layer
             uses is zero.
         """
-        ids = token_ids[None]
-        rows = DecoderRows(
-            self.base, self._encode(ids, torch.ones_like(ids)), torch.ones_like(ids), _expand(PrefixCache([], 0), 1)
-        )
+        ids, mask = token_ids[None], torch.ones_like(token_ids[None])
+        rows = DecoderRows(self.base, self._encode(ids, mask), mask, _expand(PrefixCache([], 0), 1))
         rows.extend(ids)
-        made = [torch.stack([layer.keys[0], layer.values[0]]).transpose(1, 2) for layer in rows.cache.self_attention_cache.layers]
-        values = made[0].new_zeros(prompt_layers(self.base), *made[0].shape)
+        layers: Any = rows.cache.self_attention_cache.layers
+        made = [torch.stack([layer.keys[0], layer.values[0]]).transpose(1, 2) for layer in layers]
+        values: Tensor = made[0].new_zeros(prompt_layers(self.base), *made[0].shape)
         for layer, pair in enumerate(made):
             values[2 * layer % len(values)] = pair
         return values
