@@ -144,7 +144,7 @@ class PromptInit(Document):
 
     method: Literal["prompt"]
     uri: Text
-    """Directory of a prompt file."""
+    """Directory of a prompt file, or of a prompt that stock PEFT saved."""
 
 
 class RandomInit(Document):

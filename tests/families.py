@@ -4,6 +4,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from softprompt.base_model import FrozenBase, TextSide
+from softprompt.engine.concatenate import Concatenate
+from softprompt.engine.strategy import Strategy, choose_strategy
 
 V = 97
 SMALL = {"vocab_size": V, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -46,6 +48,21 @@ FAMILIES = {
             "pad_token_id": 0,
         },
     ),
+    "t5-uneven": (  # as flan-t5-small: heads x d_kv is not d_model; and another number of decoder layers
+        "t5",
+        {
+            "vocab_size": V,
+            "d_model": 32,
+            "d_kv": 16,
+            "d_ff": 48,
+            "num_layers": 2,
+            "num_decoder_layers": 3,
+            "num_heads": 4,
+            "decoder_start_token_id": 0,
+            "pad_token_id": 0,
+            "feed_forward_proj": "gated-gelu",
+        },
+    ),
     "bart": (
         "bart",
         {
@@ -63,7 +80,8 @@ FAMILIES = {
         },
     ),
 }
-CAUSAL = [name for name in FAMILIES if name not in ("t5", "bart")]
+ENCODER_DECODER = [name for name, (kind, _) in FAMILIES.items() if kind in ("t5", "bart")]
+CAUSAL = [name for name in FAMILIES if name not in ENCODER_DECODER]
 
 
 def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
@@ -77,5 +95,13 @@ def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
             parameter.data = torch.randn(parameter.shape, generator=generator).to(dtype) * (0.5 if "embed" in name else 0.25)
+            if kind == "t5" and name.endswith(".q.weight"):  # T5 scales here instead of in the attention
+                parameter.data *= config.d_kv**-0.5
     model.requires_grad_(False)
     return FrozenBase(model.eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]  # these tests feed token ids
+
+
+def strategies_for(base: FrozenBase, kind: str | None) -> list[Strategy]:
+    """Every strategy that claims a kind of prompt on a base, the chosen one first; None: the bare base."""
+    chosen = choose_strategy(base, kind)  # type: ignore[arg-type]  # tests name kinds by their words
+    return [chosen] if kind == "deep" or chosen.name == "concatenate" else [chosen, Concatenate(base)]

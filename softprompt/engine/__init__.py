@@ -9,6 +9,7 @@ strategy.py       what a forward strategy is, and which one a base model gets
 shared_prefix.py  causal models: the prompt's keys and values once per step
 packed.py         the same on CUDA devices, rows in one sequence without padding
 layers.py         what of the layers a step computes, and what twice
+decoder_prefix.py encoder-decoder models: a deep prompt's keys and values in front of what the decoder says
 concatenate.py    the rest: the prompt's vectors in front of the input embeddings
 scoring.py        probabilities of the answers; greedy generation
 predictor.py      rows -> answers, with one prompt or the bare base

@@ -5,6 +5,7 @@ A token without an alternative costs nothing, so the loss is all decision and no
 the answers without length bias; and the head is computed for the trie's tokens instead of the whole vocabulary.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -71,8 +72,8 @@ class AnswerTrie:
         self.end_token = end_token
         self.token_ids = torch.tensor(tokens, dtype=torch.long)
         self.allowed = torch.zeros(len(deciding), len(tokens), dtype=torch.bool)
-        for row, (_, node) in enumerate(deciding):
-            self.allowed[row, [columns[token] for token in node.children]] = True
+        choices = [(row, columns[token]) for row, (_, node) in enumerate(deciding) for token in node.children]
+        self.allowed[tuple(torch.tensor(choices).T)] = True
         self.decisions = [_decisions(sequence, rows, columns) for sequence in sequences]
         self._steps = torch.tensor(
             [(answer, step.node, step.target) for answer, steps in enumerate(self.decisions) for step in steps]
@@ -142,4 +143,5 @@ def _longest(paths: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
 
 
 def _place(path: tuple[int, ...], paths: list[tuple[int, ...]]) -> tuple[int, int]:
-    return next(((index, len(path)) for index, whole in enumerate(paths) if whole[: len(path)] == path), (0, 0))
+    """The first of the sorted paths that begins with this one, and where it ends there; (0, 0) for the root."""
+    return (bisect_left(paths, path) if path else 0, len(path))

@@ -4,15 +4,17 @@ Rows of one call have equal length, so no padding stands between a text and its 
 group rows by length. Text is read once; the answers go on from its state.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from softprompt.engine.answers import AnswerTrie
 from softprompt.engine.head import Head
-from softprompt.engine.strategy import Prefix, Strategy
+from softprompt.engine.strategy import Prefix, State, Strategy
 
-MAX_EXPANDED_ROWS = 1024
-"""Rows times answer paths computed at once; bounds memory, changes no number beyond rounding."""
+MAX_EXPANDED_ROWS = 128
+"""Rows times answer paths computed at once; bounds memory (each has a cache of its own), changes no number beyond rounding."""
 
 
 @torch.no_grad()
@@ -35,22 +37,27 @@ def answer_log_probabilities(strategy: Strategy, head: Head, trie: AnswerTrie, p
 
 
 def _score(strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor) -> Tensor:
+    """`answer_log_probabilities` of as many rows as are computed at once."""
     first, state = strategy.start(prefix, input_ids)
-    num_rows, num_paths = len(input_ids), len(trie.paths)
-    reached = first[:, None, None]  # [B, 1, 1, H]: the root
-    if num_paths:
-        width = max(map(len, trie.paths))
-        # Padding stands behind a path's tokens, where no decision looks.
-        paths = torch.tensor([[*path, *[0] * (width - len(path))] for path in trie.paths], device=input_ids.device)
-        hidden = state.repeat(num_paths).extend(paths.repeat(num_rows, 1))
-        after = hidden.reshape(num_rows, num_paths, width, -1)
-        reached = torch.cat([first[:, None, None].expand(-1, num_paths, -1, -1), after], dim=2)
-    path_index, depth = torch.tensor(trie.reached, device=input_ids.device).unbind(1)
-    deciding = reached[:, path_index, depth]  # [B, nodes, H]
+    deciding = first.new_empty(len(input_ids), len(trie.reached), first.shape[-1])  # [B, nodes, H]
+    index, depth = torch.tensor(trie.reached, device=first.device).unbind(1)
+    deciding[:, depth == 0] = first[:, None]
+    most = max(1, MAX_EXPANDED_ROWS // len(input_ids))
+    for start in range(0, len(trie.paths), most):
+        hidden = _follow(state, trie.paths[start : start + most], input_ids)
+        here = (depth > 0) & (index >= start) & (index < start + most)
+        deciding[:, here] = hidden[:, index[here] - start, depth[here] - 1]
     logits = head(deciding.flatten(0, 1), trie.token_ids)
-    nodes = torch.arange(len(trie.reached)).repeat(num_rows)
-    node_log_probabilities = trie.log_softmax(logits, nodes).reshape(num_rows, len(trie.reached), -1)
-    return trie.answer_log_probabilities(node_log_probabilities)
+    nodes = torch.arange(len(trie.reached)).repeat(len(input_ids))
+    return trie.answer_log_probabilities(trie.log_softmax(logits, nodes).reshape(*deciding.shape[:2], -1))
+
+
+def _follow(state: State, paths: Sequence[tuple[int, ...]], input_ids: Tensor) -> Tensor:
+    """Hidden states `[B, paths, tokens, H]` along some paths; padding stands behind a path, where no decision looks."""
+    width = max(map(len, paths))
+    padded = torch.tensor([[*path, *[0] * (width - len(path))] for path in paths], device=input_ids.device)
+    hidden = state.repeat(len(paths)).extend(padded.repeat(len(input_ids), 1))
+    return hidden.reshape(len(input_ids), len(paths), width, -1)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ expansion. A deep prompt *is* these keys and values (Li & Liang 2021) and has no
 start at `P`. Sliding windows are the cache's and the mask's own business: `DynamicCache(config=...)` keeps what each layer needs.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ class SharedPrefix:
             layer.lazy_initialization(keys, values)
             window = getattr(layer, "sliding_window", None)
             kept = slice(-window + 1, None) if window else slice(None)
-            layer.keys = _expand_rows(keys, num_rows)[:, :, kept]
-            layer.values = _expand_rows(values, num_rows)[:, :, kept]
+            layer.keys = expand_rows(keys, num_rows)[:, :, kept]
+            layer.values = expand_rows(values, num_rows)[:, :, kept]
             if window:
                 layer.cumulative_length = prefix.num_tokens
         expanded: DynamicCache = cache
@@ -165,9 +166,10 @@ class CachedRows:
         return hidden
 
     def repeat(self, times: int) -> "CachedRows":
-        """Each row `times` times, side by side; this state is used up."""
-        self._cache.batch_repeat_interleave(times)
-        return CachedRows(self._strategy, self._cache, self._length)
+        """Each row `times` times, side by side; this state stays as it is."""
+        cache = copy.deepcopy(self._cache)
+        cache.batch_repeat_interleave(times)
+        return CachedRows(self._strategy, cache, self._length)
 
 
 def _behind_prompt(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -178,7 +180,7 @@ def _alone(_: Any, keys: Tensor, values: Tensor, *__: Any, **___: Any) -> tuple[
     return keys, values
 
 
-def _expand_rows(shared: Tensor, num_rows: int) -> Tensor:
+def expand_rows(shared: Tensor, num_rows: int) -> Tensor:
     """`[1, N, P, D]` to `[B, N, P, D]` without a copy; the gradient's sum over rows is taken in float32."""
     if shared.dtype == torch.float32 or not shared.requires_grad:
         return shared.expand(num_rows, -1, -1, -1)

@@ -40,7 +40,7 @@ class State(Protocol):
         """Feed answer tokens `[B, A]`; returns their hidden states `[B, A, H]` and moves on."""
 
     def repeat(self, times: int) -> "State":
-        """Each row `times` times, side by side."""
+        """Each row `times` times, side by side; this state stays as it is."""
 
 
 class Strategy(Protocol):
@@ -72,6 +72,7 @@ def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_che
         UnsupportedBaseModel: None is, or not with activation checkpointing.
     """
     from softprompt.engine.concatenate import Concatenate
+    from softprompt.engine.decoder_prefix import DecoderPrefix
     from softprompt.engine.packed import Packed
     from softprompt.engine.shared_prefix import SharedPrefix
 
@@ -86,11 +87,14 @@ def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_che
             actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
             hint="Set training.activation_checkpointing: false.",
         )
+    refusal = DecoderPrefix.refusal(base) if base.is_encoder_decoder else SharedPrefix.refusal(base)
+    if base.is_encoder_decoder and refusal is None and kind != "shallow":
+        return DecoderPrefix(base)
     if kind == "deep":
         raise UnsupportedBaseModel(
             f"A deep prompt is not supported on {base.model.config.model_type}.",
-            expected="a causal model with a key-value cache",
-            actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
+            expected="a model with a key-value cache for each layer",
+            actual=refusal or "",
             hint="Use prompt.kind: shallow.",
         )
     return Concatenate(base)

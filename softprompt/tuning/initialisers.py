@@ -15,10 +15,12 @@ from torch import Tensor
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.engine.batches import Example
+from softprompt.engine.decoder_prefix import DecoderPrefix, num_decoder_layers
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.shared_prefix import SharedPrefix
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
+from softprompt.peft_checkpoint import BaseShape, is_peft_checkpoint, read_peft_prompt
 from softprompt.recipe import InitSpec, PromptKind
 
 MOST_ROWS = 10_000
@@ -105,24 +107,46 @@ def from_random(base: FrozenBase, kind: PromptKind, num_tokens: int, generator: 
 
 
 def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens: int) -> SoftPrompt:
-    """Another prompt's values (SPoT, Vu et al. 2022): same base, kind and length."""
-    prompt = PromptFile.read(directory)
-    manifest = prompt.manifest
-    if manifest.base_fingerprint != base.fingerprint:
-        raise FingerprintMismatch(
-            "A prompt cannot start from one of another base model.",
-            where=str(directory),
-            expected=base.fingerprint,
-            actual=manifest.base_fingerprint,
-        )
-    if (manifest.kind, manifest.num_tokens) != (kind, num_tokens):
+    """Another prompt's values (SPoT, Vu et al. 2022): a prompt file of the same base, or a stock PEFT checkpoint that fits it.
+
+    Raises:
+        InvalidRecipe: It is of another kind or length.
+        FingerprintMismatch: It is of another base.
+        VerificationFailed: It does not verify, or PEFT saved something that is not known here.
+    """
+    if is_peft_checkpoint(directory):
+        prompt = SoftPrompt(torch.from_numpy(read_peft_prompt(directory, base_shape(base))))
+    else:
+        prompt = SoftPrompt(torch.from_numpy(_of_same_base(base, PromptFile.read(directory), directory).values))
+    if (prompt.kind, prompt.num_tokens) != (kind, num_tokens):
         raise InvalidRecipe(
             "prompt.init names a prompt of another shape.",
             where=str(directory),
             expected=f"{kind}, {num_tokens} tokens",
-            actual=f"{manifest.kind}, {manifest.num_tokens} tokens",
+            actual=f"{prompt.kind}, {prompt.num_tokens} tokens",
         )
-    return SoftPrompt(torch.from_numpy(prompt.values))
+    return prompt
+
+
+def base_shape(base: FrozenBase) -> BaseShape:
+    """What of a base decides whether a prompt can belong to it."""
+    cached: type[SharedPrefix | DecoderPrefix] = DecoderPrefix if base.is_encoder_decoder else SharedPrefix
+    if cached.refusal(base):
+        return BaseShape(base.hidden_size, 0, 0, 0, base.is_encoder_decoder)
+    layers, _, _, heads, size = token_values(base, [0], "deep").shape
+    layers = num_decoder_layers(base) if base.is_encoder_decoder else layers
+    return BaseShape(base.hidden_size, layers, heads, size, base.is_encoder_decoder)
+
+
+def _of_same_base(base: FrozenBase, prompt: PromptFile, directory: Path) -> PromptFile:
+    if prompt.manifest.base_fingerprint != base.fingerprint:
+        raise FingerprintMismatch(
+            "A prompt cannot start from one of another base model.",
+            where=str(directory),
+            expected=base.fingerprint,
+            actual=prompt.manifest.base_fingerprint,
+        )
+    return prompt
 
 
 @torch.no_grad()
@@ -132,6 +156,8 @@ def token_values(base: FrozenBase, token_ids: Sequence[int], kind: PromptKind) -
     vectors: Tensor = base.embedding(ids).float()
     if kind == "shallow":
         return vectors.cpu()
+    if base.is_encoder_decoder:
+        return DecoderPrefix(base).token_values(ids).float().cpu()
     layers = SharedPrefix(base).prefix(SoftPrompt(vectors)).layers
     pairs = [torch.stack([keys[0].transpose(0, 1), values[0].transpose(0, 1)]) for keys, values in layers]
     return torch.stack(pairs).float().cpu()

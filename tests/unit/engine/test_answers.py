@@ -1,13 +1,13 @@
 """The answers' trie against a brute-force enumeration of all answers in float64."""
 
-import math
+from collections import defaultdict
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softprompt.base_model import FrozenBase
+from softprompt.engine import scoring
 from softprompt.engine.answers import AnswerTrie, UnusableAnswers
 from softprompt.engine.batches import Collator, Example
 from softprompt.engine.concatenate import Concatenate, decoder_start
@@ -16,7 +16,8 @@ from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.scoring import answer_log_probabilities
 from softprompt.engine.strategy import choose_strategy
-from tests.families import FAMILIES, V, tiny_base
+from tests.families import FAMILIES, strategies_for, tiny_base
+from tests.stock import Stock, random_prompt
 
 END = 2
 SETS = {
@@ -24,63 +25,53 @@ SETS = {
     "prefixes of one another": [[5], [5, 6], [5, 6, 7], [8, 5]],
     "a common beginning": [[9, 9, 5], [9, 9, 6, 7], [9, 9, 6, 8]],
     "parting late": [[5, 6, 7, 8, 9], [5, 6, 7, 8, 10]],
-    "mixed": [[11], [12, 13], [12, 14, 15], [12, 14, 16], [17, 18, 19]],
+    "mixed": [[11], [11, 5], [12, 13], [12, 14, 15], [12, 14, 16], [17, 18, 19]],
 }
 
 
-def brute_force(next_logits, answers) -> list[float]:
-    """Probability of each answer: at each token, softmax over the tokens by which some answer goes on, float64.
-
-    `next_logits(tokens)` gives the model's logits after the input and `tokens`.
-    """
+def enumerate_answers(stock: Stock, input_ids: list[int], answers, indices) -> torch.Tensor:
+    """Log-probability of some answers, float64: the stock model reads text, answer and end token as one sequence each, and
+    the softmax at each token runs over the tokens by which some answer goes on, found by scanning the list of answers."""
     sequences = [[*answer, END] for answer in answers]
-    probabilities = []
-    for sequence in sequences:
-        log_probability = 0.0
+    found = []
+    for index in indices:
+        sequence, log_probability = sequences[index], 0.0
+        logits = stock.answer_logits(input_ids, sequence[:-1])
         for place, token in enumerate(sequence):
-            going_on = {other[place] for other in sequences if other[:place] == sequence[:place] and len(other) > place}
-            logits = next_logits(sequence[:place]).double()
-            log_probability += float(logits[token] - torch.logsumexp(logits[sorted(going_on)], 0))
-        probabilities.append(math.exp(log_probability))
-    return probabilities
+            going_on = sorted({other[place] for other in sequences if other[:place] == sequence[:place]})
+            log_probability = log_probability + logits[place, token] - torch.logsumexp(logits[place, going_on], 0)
+        found.append(log_probability)
+    return torch.stack(found)
 
 
-def reference(base: FrozenBase, prompt: torch.Tensor, input_ids: list[int]):
-    """Next-token logits from the stock model's own forward over prompt and text joined, in float64."""
-    model = base.model.double()
-
-    def next_logits(tokens):
-        if base.is_encoder_decoder:
-            embeds = torch.cat([prompt.double(), base.embedding(torch.tensor(input_ids))])[None]
-            decoder = torch.tensor([[decoder_start(base), *tokens]])
-            return model(inputs_embeds=embeds, decoder_input_ids=decoder).logits[0, -1]
-        embeds = torch.cat([prompt.double(), base.embedding(torch.tensor(input_ids + tokens))])[None]
-        return model(inputs_embeds=embeds).logits[0, -1]
-
-    return next_logits
+def loss_of(strategy, head, trie, prefix, rows, answers, right) -> torch.Tensor:
+    """Sum over the rows of the training loss of one answer."""
+    batch = Collator(trie, decoder_start(strategy.base))([Example(row, [*answers[right], END], right) for row in rows])
+    return loss_sum(head, trie, strategy.hidden(prefix, batch), batch)
 
 
-def prompt_of(base: FrozenBase) -> torch.Tensor:
-    return torch.randn(5, base.hidden_size, generator=torch.Generator().manual_seed(1)) * 0.5
+CASES = [(family, "mixed") for family in FAMILIES]
+CASES += [(family, name) for family in ("llama", "mistral-window", "t5", "bart") for name in SETS if name != "mixed"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("answers", SETS.values(), ids=SETS)
-def test_scores_and_loss_equal_the_enumeration(family, answers):
-    base = tiny_base(family)
-    trie, prompt, inputs = AnswerTrie(answers, END), prompt_of(base), [[20, 21, 22, 23], [30, 31, 32, 33]]
-    with torch.no_grad():
-        expected = torch.tensor([brute_force(reference(tiny_base(family), prompt, row), answers) for row in inputs])
-        strategy, head = choose_strategy(base, "shallow"), Head(base)
-        prefix = strategy.prefix(SoftPrompt(prompt))
-        scores = answer_log_probabilities(strategy, head, trie, prefix, torch.tensor(inputs)).exp()
-        torch.testing.assert_close(scores, expected, rtol=2e-4, atol=1e-6)
-        torch.testing.assert_close(scores.sum(1), torch.ones(2))
-        for right in range(len(answers)):
-            examples = [Example(row, [*answers[right], END], right) for row in inputs]
-            batch = Collator(trie, decoder_start(base))(examples)
-            loss = loss_sum(head, trie, strategy.hidden(prefix, batch), batch)
-            torch.testing.assert_close(loss, -expected[:, right].log().sum().float(), rtol=2e-4, atol=1e-5)
+@pytest.mark.parametrize("kind", ["shallow", "deep"])
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_loss_gradient_and_scores_equal_the_enumeration(family, kind, name):
+    base, rows, answers = tiny_base(family), [[20, 21, 22, 23], [30, 31, 32, 33]], SETS[name]
+    trie, head, values = AnswerTrie(answers, END), Head(base), random_prompt(base, kind)
+    stock, everyone = Stock(base, values), range(len(answers))
+    expected = torch.stack([enumerate_answers(stock, row, answers, everyone) for row in rows])
+    torch.testing.assert_close(expected.exp().sum(1), torch.ones(2, dtype=torch.float64))
+    (-expected.sum()).backward()
+    for strategy in strategies_for(base, kind):
+        prompt = SoftPrompt(values)
+        losses = [loss_of(strategy, head, trie, strategy.prefix(prompt), rows, answers, right) for right in everyone]
+        torch.stack(losses).sum().backward()
+        torch.testing.assert_close(torch.stack(losses).double(), -expected.sum(0), rtol=1e-4, atol=1e-5)
+        assert (prompt.values.grad - stock.gradient).norm() / stock.gradient.norm() < 1e-4  # float32 against float64
+        scores = answer_log_probabilities(strategy, head, trie, strategy.prefix(prompt), torch.tensor(rows))
+        torch.testing.assert_close(scores.double(), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(scores.exp().sum(1), torch.ones(2))
 
 
 def test_scores_differ_between_answers_and_prompts():
@@ -89,46 +80,61 @@ def test_scores_differ_between_answers_and_prompts():
     strategy, trie = choose_strategy(base, "shallow"), AnswerTrie(SETS["mixed"], END)
     rows = torch.tensor([[20, 21, 22, 23]])
     with torch.no_grad():
-        mine = answer_log_probabilities(strategy, Head(base), trie, strategy.prefix(SoftPrompt(prompt_of(base))), rows).exp()
+        mine = answer_log_probabilities(
+            strategy, Head(base), trie, strategy.prefix(SoftPrompt(random_prompt(base, "shallow"))), rows
+        ).exp()
         bare = answer_log_probabilities(strategy, Head(base), trie, strategy.prefix(None), rows).exp()
     assert mine.std() > 0.01
     assert (mine - bare).abs().max() > 0.01
 
 
-def test_a_thousand_answers():
+def thousand_answers() -> list[list[int]]:
+    """Of one to five tokens; some are prefixes of others, and most share a beginning with one."""
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(1, 6, (1200,), generator=generator).tolist()
-    answers = sorted({tuple(torch.randint(3, V, (length,), generator=generator).tolist()) for length in lengths})[:1000]
-    base, prompt, row = tiny_base("llama"), None, [20, 21, 22]
-    trie = AnswerTrie([list(answer) for answer in answers], END)
-    assert trie.num_answers == 1000
-    strategy = choose_strategy(base, None)
+    lengths = torch.randint(1, 6, (1500,), generator=generator).tolist()
+    drawn = sorted({tuple(torch.randint(3, 30, (length,), generator=generator).tolist()) for length in lengths})
+    order = torch.randperm(len(drawn), generator=generator)[:1000].tolist()
+    return [list(drawn[place]) for place in order]
+
+
+@pytest.mark.parametrize("kind", ["shallow", "deep"])
+@pytest.mark.parametrize("family", ["llama", "mistral-window", "bart"])
+def test_a_thousand_answers(family, kind):
+    base, answers, row = tiny_base(family), thousand_answers(), [20, 21, 22]
+    trie, head, values = AnswerTrie(answers, END), Head(base), random_prompt(base, kind)
+    some = [*range(0, 1000, 97), answers.index(min(answers, key=len))]
     with torch.no_grad():
-        scores = answer_log_probabilities(strategy, Head(base), trie, strategy.prefix(prompt), torch.tensor([row])).exp()[0]
-        few = [0, 1, 499, 998, 999]
-        model = tiny_base("llama").model.double()
-        logits = {}
-
-        def next_logits(tokens):
-            key = tuple(tokens)
-            if key not in logits:
-                logits[key] = model(input_ids=torch.tensor([[*row, *tokens]])).logits[0, -1]
-            return logits[key]
-
-        expected = list(brute_force_some(next_logits, answers, few))
-    torch.testing.assert_close(scores[few].double(), torch.tensor(expected, dtype=torch.float64), rtol=5e-4, atol=1e-9)
-    assert scores.sum().item() == pytest.approx(1, abs=1e-4)
+        expected = enumerate_answers(Stock(base, values), row, answers, some)
+        for strategy in strategies_for(base, kind):
+            prefix = strategy.prefix(SoftPrompt(values))
+            scores = answer_log_probabilities(strategy, head, trie, prefix, torch.tensor([row]))[0]
+            torch.testing.assert_close(scores[some].double(), expected, rtol=1e-4, atol=1e-5)
+            assert scores.exp().sum().item() == pytest.approx(1, abs=1e-5)
+            losses = torch.stack([loss_of(strategy, head, trie, prefix, [row], answers, right) for right in some])
+            torch.testing.assert_close(-losses, scores[some], rtol=1e-4, atol=1e-5)
 
 
-def brute_force_some(next_logits, answers, indices):
-    sequences = [[*answer, END] for answer in answers]
-    for index in indices:
-        sequence, log_probability = sequences[index], 0.0
-        for place, token in enumerate(sequence):
-            going_on = sorted({other[place] for other in sequences if other[:place] == sequence[:place] and len(other) > place})
-            logits = next_logits(sequence[:place]).double()
-            log_probability += float(logits[token] - torch.logsumexp(logits[going_on], 0))
-        yield math.exp(log_probability)
+def test_portions_change_no_score(monkeypatch):
+    base, answers = tiny_base("llama"), thousand_answers()
+    trie, strategy, rows = AnswerTrie(answers, END), choose_strategy(base, None), torch.tensor([[20, 21], [22, 23]])
+    prefix = strategy.prefix(None)
+    assert len(trie.paths) > 128
+    whole = answer_log_probabilities(strategy, Head(base), trie, prefix, rows)
+    for most in (1, 7, 10_000):
+        monkeypatch.setattr(scoring, "MAX_EXPANDED_ROWS", most)
+        torch.testing.assert_close(answer_log_probabilities(strategy, Head(base), trie, prefix, rows), whole)
+
+
+def test_every_fork_is_reached_by_its_own_tokens():
+    answers = thousand_answers()
+    trie, onwards = AnswerTrie(answers, END), defaultdict(set)
+    for answer in answers:
+        for place, token in enumerate([*answer, END]):
+            onwards[tuple(answer[:place])].add(token)
+    forks = sorted(prefix for prefix, tokens in onwards.items() if len(tokens) > 1)
+    assert [trie.paths[index][:depth] for index, depth in trie.reached] == forks
+    allowed = [{int(token) for token in trie.token_ids[row]} for row in trie.allowed]
+    assert allowed == [onwards[fork] for fork in forks]
 
 
 @given(st.sets(st.lists(st.integers(3, 8), min_size=1, max_size=4).map(tuple), min_size=2, max_size=12))

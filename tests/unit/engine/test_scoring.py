@@ -3,29 +3,22 @@
 import pytest
 import torch
 
-from softprompt.engine.concatenate import Concatenate
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.scoring import generate_greedily
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import UnsupportedBaseModel
-from tests.families import CAUSAL, FAMILIES, tiny_base
+from tests.families import CAUSAL, ENCODER_DECODER, FAMILIES, strategies_for, tiny_base
+from tests.stock import Stock, random_prompt
 
 ROWS = torch.tensor([[20, 21, 22, 23], [30, 31, 32, 33], [40, 41, 42, 43]])
 
 
-def stock(base, values, row, num_tokens):
-    """The stock model over prompt and text joined, computed anew for every token."""
+def greedily(stock: Stock, row: torch.Tensor, num_tokens: int) -> list[int]:
+    """The stock model's most likely tokens, everything computed anew for each."""
     tokens: list[int] = []
     for _ in range(num_tokens):
-        if base.is_encoder_decoder:
-            embeds = torch.cat([values, base.embedding(row)])[None]
-            decoder = torch.tensor([[base.model.config.decoder_start_token_id, *tokens]])
-            logits = base.model(inputs_embeds=embeds, decoder_input_ids=decoder).logits
-        else:
-            embeds = torch.cat([values, base.embedding(torch.cat([row, torch.tensor(tokens, dtype=torch.long)]))])[None]
-            logits = base.model(inputs_embeds=embeds).logits
-        token = int(logits[0, -1].argmax())
+        token = int(stock.answer_logits(row.tolist(), tokens)[-1].argmax())
         if token == 2:
             break
         tokens.append(token)
@@ -33,16 +26,18 @@ def stock(base, values, row, num_tokens):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", ["shallow", "deep", None])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_tokens_equal_those_of_the_stock_model(family):
+def test_tokens_equal_those_of_the_stock_model(family, kind):
     base = tiny_base(family)
-    values = torch.randn(5, base.hidden_size, generator=torch.Generator().manual_seed(1))
-    expected = [stock(base, values, row, 12) for row in ROWS]
-    for strategy in (choose_strategy(base, "shallow"), Concatenate(base)):
-        prefix = strategy.prefix(SoftPrompt(values))
-        assert generate_greedily(strategy, Head(base), prefix, ROWS, max_new_tokens=12, end_token=2) == expected
-    if family in ("llama", "gpt2", "qwen2"):
-        bare = [stock(base, values[:0], row, 12) for row in ROWS]
+    values = random_prompt(base, kind) if kind else None
+    stock = Stock(base, values)
+    expected = [greedily(stock, row, 8) for row in ROWS]
+    for strategy in strategies_for(base, kind):
+        prefix = strategy.prefix(SoftPrompt(values) if kind else None)
+        assert generate_greedily(strategy, Head(base), prefix, ROWS, max_new_tokens=8, end_token=2) == expected
+    if kind and family in ("llama", "gpt2", "qwen2", "bart", "t5"):
+        bare = [greedily(Stock(base, None), row, 8) for row in ROWS]
         assert bare != expected, "a prompt without influence would prove nothing"
 
 
@@ -62,11 +57,30 @@ def test_causal_families_share_a_prefix(family):
     assert choose_strategy(tiny_base(family), "deep").name == "shared_prefix"
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
-def test_a_deep_prompt_of_an_encoder_decoder_model_is_refused_by_name(family):
-    assert choose_strategy(tiny_base(family), "shallow").name == "concatenate"
-    with pytest.raises(UnsupportedBaseModel, match=family):
-        choose_strategy(tiny_base(family), "deep")
+@pytest.mark.parametrize("family", ENCODER_DECODER)
+def test_deep_prompts_go_into_the_decoder_and_shallow_ones_into_the_encoder(family):
+    base = tiny_base(family)
+    assert choose_strategy(base, "deep").name == choose_strategy(base, None).name == "decoder_prefix"
+    assert choose_strategy(base, "shallow").name == "concatenate"
+    with pytest.raises(UnsupportedBaseModel, match="does not fit the decoder"):
+        choose_strategy(base, "deep").prefix(SoftPrompt(random_prompt(base, "shallow")))
+
+
+def test_a_decoder_with_sliding_windows_is_refused_by_name():
+    """PEFT's cache has no windows there."""
+    from transformers import AutoModelForSeq2SeqLM, T5GemmaConfig, T5GemmaModuleConfig
+
+    from softprompt.base_model import FrozenBase, TextSide
+
+    sizes = {"vocab_size": 97, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "head_dim": 8}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 4}
+    side = T5GemmaModuleConfig(**sizes)
+    config = T5GemmaConfig(encoder=side, decoder=side, vocab_size=97, is_encoder_decoder=True)
+    base = FrozenBase(AutoModelForSeq2SeqLM.from_config(config).eval(), TextSide(None, config), "0" * 64)  # type: ignore[arg-type]
+    with pytest.raises(UnsupportedBaseModel, match="t5gemma") as caught:
+        choose_strategy(base, "deep")
+    assert "DynamicSlidingWindowLayer" in str(caught.value)
+    assert choose_strategy(base, None).name == "concatenate"
 
 
 def test_a_model_without_such_a_cache_is_refused_by_the_shared_prefix():

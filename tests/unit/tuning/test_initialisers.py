@@ -14,11 +14,13 @@ from softprompt.tuning.initialisers import (
     from_class_labels,
     from_examples,
     from_frequent_tokens,
+    from_random,
     from_text,
     initial_prompt,
     token_values,
 )
 from tests.builders import prompt_file
+from tests.families import tiny_base
 
 
 def start(job, init, kind="shallow", num_tokens=4, seed=0):
@@ -118,3 +120,19 @@ def test_a_prompt_of_another_base_or_shape_is_refused(job, tmp_path):
     prompt_file(fingerprint=job.base.fingerprint, width=32, num_tokens=5).write(tmp_path / "longer")
     with pytest.raises(InvalidRecipe, match="another shape"):
         start(job, PromptInit(method="prompt", uri=str(tmp_path / "longer")))
+
+
+@pytest.mark.parametrize("family", ["t5", "t5-uneven", "bart"])
+@torch.no_grad()
+def test_a_deep_prompt_of_a_decoder_starts_as_the_keys_and_values_of_its_tokens(family):
+    """Then it does exactly what these tokens do in front of the decoder's own, where the encoder reads them, too."""
+    base, ids = tiny_base(family), torch.tensor([[20, 21, 22, 23, 24]])
+    strategy = choose_strategy(base, "deep")
+    values = token_values(base, ids[0].tolist(), "deep")
+    deep, _ = strategy.start(strategy.prefix(SoftPrompt(values)), ids)
+    said = torch.cat([ids, torch.tensor([[base.model.config.decoder_start_token_id]])], dim=1)
+    encoded = base.model.get_encoder()(input_ids=ids).last_hidden_state
+    real = base.model.get_decoder()(input_ids=said, encoder_hidden_states=encoded).last_hidden_state[:, -1]
+    torch.testing.assert_close(deep, real, rtol=1e-4, atol=1e-5)
+    assert values.shape[0] % 2 == 1
+    assert from_random(base, "deep", 5, torch.Generator()).values.shape == values.shape
