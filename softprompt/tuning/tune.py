@@ -12,6 +12,7 @@ from softprompt.tuning.outcome import best_look, warnings_of
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import STEP, train_on_ray
 from softprompt.tuning.training_log import CandidateResult, TrainingLog
+from softprompt.tuning.training_memory import share_of_full_fine_tuning
 
 
 def tune_prompt(
@@ -101,7 +102,9 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         num_validation_rows=facts["num_validation_rows"],
         trainable_parameters=file.values.size,
         total_parameters=facts["total_parameters"],
-        added_memory_share=file.values.size / facts["total_parameters"],
+        added_memory_share=share_of_full_fine_tuning(
+            file.values.size, facts["total_parameters"], 2 if resolved.recipe.base_model.dtype == "bfloat16" else 4
+        ),
         base_digest_before=facts["base_digest_before"],
         base_digest_after=facts["base_digest_after"],
         embedding_rms=facts["embedding_rms"],

@@ -2,8 +2,8 @@
 
     python -m tests.bench.population [--quick] [--json FILE]
 
-The demo's recipe on the embedded base. Each system runs in a fresh process; repetitions are interleaved and medians compared; memory
-is the peak growth of the process over its loaded job.
+The demo's recipe on the embedded base. Each system runs in a fresh process; repetitions are interleaved and medians compared;
+memory is the peak growth of the process over its loaded job.
 """
 
 import json
@@ -21,7 +21,7 @@ from softprompt.resolve import Overrides, resolve_recipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.population import PopulationState, run_population
 from softprompt.tuning.workers import Workers
-from tests.bench.memory import begin_peak, peak_growth_mib
+from tests.bench.peak_memory import begin_peak, peak_mib
 from tests.bench.rows import BenchRow, bench_arguments, show
 
 EIGHT = tuple(Candidate(seed=seed, learning_rate=rate) for seed in range(2) for rate in (0.25, 0.5, 1.0, 2.0))
@@ -42,11 +42,11 @@ def run_system(system: str, steps: int) -> dict[str, float]:
         training = {"candidates": candidates, "halving": halving, "steps": steps, "validate_every_steps": steps // 8}
         recipe = job.recipe.model_copy(update={"training": job.recipe.training.model_copy(update=training)})
         job = Job(recipe, job.base, job.task, job.train, job.validation)
-        before, began = begin_peak(), time.perf_counter()
+        before, began = begin_peak("cpu"), time.perf_counter()
         state = run_population(job, PopulationState(), Workers(), lambda *_: None)
         seconds = time.perf_counter() - began
     best = state.winner.loop.best_score[0]
-    return {"seconds": seconds, "memory": peak_growth_mib(before), "accuracy": best}
+    return {"seconds": seconds, "memory": peak_mib("cpu") - before, "accuracy": best}
 
 
 def measure(steps: int, repetitions: int) -> dict[str, dict[str, float]]:
