@@ -123,6 +123,7 @@ class DecoderRows:
         """Each row `times` times, side by side; this state stays as it is."""
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(times)
+        # Cross-attention reads its cache from here on, so of what was encoded only the shape counts.
         encoded, mask = (part.repeat_interleave(times, 0) for part in (self._encoded, self._mask))
         return DecoderRows(self._base, encoded, mask, cache)
 
