@@ -42,6 +42,7 @@ cluster-test: $(VENV)/.dev ## Tests that need a Kubernetes cluster
 
 bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.train_step --quick
+	$(BIN)/python -m tests.bench.answers_head --quick
 	$(BIN)/python -m tests.bench.adam_betas --quick
 
 base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (about five minutes)
