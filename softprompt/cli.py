@@ -156,6 +156,49 @@ def ask(
         errors.print(alarm, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command(epilog="Examples: [bold]softprompt inspect[/] · [bold]softprompt inspect support-triage --html inspect.html[/]")
+def inspect(
+    prompt: Annotated[
+        str, typer.Argument(help="A prompt's directory, its recipe's name, or its digest.", show_default="the newest run's")
+    ] = "",
+    base: Annotated[str, typer.Option(help="Its base model.", show_default="as its run says, else embedded://base")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="A file with rows that are to pay attention.", show_default="its run's validation rows")
+    ] = "",
+    rows: Annotated[int, typer.Option(help="How many of these rows, at most.", min=1)] = 64,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures to this file.", metavar="FILE")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all the numbers to this file.", metavar="FILE")] = None,
+) -> None:
+    """Say what a prompt learned: nearest tokens, norms, where it lies, and the attention that real rows pay to it.
+
+    Each vector is compared with every token of the vocabulary (a deep one layer by layer, with the values that tokens have
+    there); the attention comes from the base model's own weights while it reads the rows.
+    """
+    from softprompt.inspect_prompt import inspect_named_prompt
+    from softprompt.inspection.report import write_inspection_report
+    from softprompt.inspection.terminal import print_inspection
+
+    with _readable_errors():
+        for file in filter(None, (html, json_file)):
+            if not file.absolute().parent.is_dir():
+                raise InvalidRequest("There is no such folder to write to.", where=str(file.absolute().parent))
+        with errors.status("loading the base model") as status:
+            found = inspect_named_prompt(
+                Settings.from_environment(),
+                prompt,
+                base_uri=base,
+                dataset=_absolute(dataset),
+                num_rows=rows,
+                progress=lambda done, total: status.update(f"{done:,} of {total:,} tokens of the vocabulary read"),
+            )
+        print_inspection(found, console)
+        if html:
+            write_inspection_report(html, found)
+            console.print(f"\n[dim]page[/] {escape(str(html))}", highlight=False, soft_wrap=True)
+        if json_file:
+            json_file.write_text(json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
+
+
 @app.command(epilog="Example: [bold]softprompt status --channel laptop[/]")
 def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "laptop") -> None:
     """Say what a channel serves, and what the last runs here came to."""

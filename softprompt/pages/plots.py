@@ -31,6 +31,10 @@ _STYLE: Any = {
 
 Estimate = tuple[str, float, float, float]
 """(name, estimate, low, high)"""
+Cloud = tuple[str, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]
+"""(title, tokens' points, prompt's points)"""
+Norms = tuple[str, Sequence[float], Sequence[float]]
+"""(title, the vocabulary's quantiles, the vectors' norms)"""
 
 
 def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
@@ -105,15 +109,64 @@ def histogram_plot(values: Sequence[int], label: str, limit: float | None, limit
         return _svg(figure, f"{label}: {len(values)} rows from {min(values)} to {max(values)}")
 
 
+def clouds_plot(clouds: Sequence[Cloud], labels: Sequence[str], spoken: str) -> Markup:
+    """Points of a prompt among points of real tokens, one panel a space, at most three side by side.
+
+    Args:
+        clouds: (title, tokens' points, prompt's points).
+        labels: One for each point of the prompt.
+        spoken: For those who cannot see it.
+    """
+    columns = min(3, len(clouds))
+    rows = -(-len(clouds) // columns)
+    with _figure(7.2, 4.2 if len(clouds) == 1 else 2.6 * rows, rows, columns) as (figure, grid):
+        for axes, (title, tokens, prompt) in zip(grid.flat, clouds, strict=False):
+            axes.scatter(*zip(*tokens, strict=True), s=7, color=_COLOURS["second"], alpha=0.35, linewidths=0)
+            axes.scatter(*zip(*prompt, strict=True), s=30, color=_COLOURS["first"], alpha=0.9, linewidths=0)
+            if len(clouds) == 1:
+                for label, point in zip(labels, prompt, strict=True):
+                    axes.annotate(label, point, (4, 3), textcoords="offset points", fontsize=8)
+            axes.set_title(title, fontsize=10)
+            axes.tick_params(labelbottom=False, labelleft=False, length=0)
+        for axes in grid.flat[len(clouds) :]:
+            axes.set_visible(False)
+        return _svg(figure, spoken)
+
+
+def norms_plot(norms: Sequence[Norms], label: str) -> Markup:
+    """Norms of a prompt's vectors over the spread of the vocabulary's, one line a space.
+
+    Args:
+        norms: (title, the vocabulary's smallest, 5 %, 25 %, median, 75 %, 95 % and largest norm, the vectors' norms).
+        label: Of the axis.
+    """
+    with _figure(7.2, 0.75 + 0.36 * len(norms)) as (figure, axes):
+        for place, (_, levels, vectors) in enumerate(norms):
+            low, fifth, quarter, median, three_quarters, nineteen, high = levels
+            for left, right, thickness in ((low, high, 1), (fifth, nineteen, 5), (quarter, three_quarters, 10)):
+                axes.plot([left, right], [place, place], color=_COLOURS["second"], alpha=0.45, linewidth=thickness,
+                          solid_capstyle="butt")  # fmt: skip
+            axes.plot(median, place, marker="|", markersize=11, color=_COLOURS["ink"])
+            axes.plot(vectors, [place] * len(vectors), linestyle="", marker="o", markersize=4.5, alpha=0.7, color=_COLOURS["first"],
+                      markeredgewidth=0)  # fmt: skip
+        axes.set_yticks(range(len(norms)), [title for title, *_ in norms])
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set_xlabel(label)
+        axes.grid(visible=False, axis="y")
+        spoken = "; ".join(f"{title}: vocabulary median {levels[3]:.2f}, prompt {min(v):.2f} to {max(v):.2f}" for title, levels, v in norms)
+        return _svg(figure, f"{label}: {spoken}")
+
+
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure of our style, sizes in inches of 72 points; drawn without a display, closed when done."""
+def _figure(width: float, height: float, rows: int = 0, columns: int = 0) -> Iterator[tuple[Any, Any]]:
+    """A figure of our style with one set of axes, or a grid of them; inches of 72 points, drawn without a display."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(rows, columns, squeeze=False) if rows else figure.subplots()
 
 
 def _svg(figure: Any, spoken: str) -> Markup:
