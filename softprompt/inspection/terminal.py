@@ -13,7 +13,7 @@ from softprompt.inspection.report import shown_spaces, strongest_reading
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SHADES = " ▁▂▃▄▅▆▇█"
 DENSITIES = " ··::"
-BAR_COLUMNS = 6
+BAR_COLUMNS, GAP, WIDEST = 6, 2, 100
 MAP_COLUMNS, MAP_ROWS = 72, 14
 MOST_LAYERS = 16
 
@@ -44,22 +44,24 @@ def _print_vectors(found: Inspection, console: Console) -> None:
     reading = strongest_reading(found)
     paid = reading.by_vector if reading else []
     norms = [f"{norm:.2f}" for norm in found.compared[0].norms.prompt]
+    widths = (len(str(found.num_tokens)), max(map(len, [*norms, "norm"])), BAR_COLUMNS + 7 if paid else 0)
+    left = min(console.width, WIDEST) - sum(widths) - GAP * (len(shown) + 1 + bool(paid))
     table = _table()
-    table.add_column("", justify="right", width=len(str(found.num_tokens)))
+    table.add_column("", justify="right", width=widths[0])
     for space in shown:
         title = "nearest tokens (cosine)" if found.kind == "shallow" else f"nearest by value, layer {space.layer}"
-        table.add_column(title, no_wrap=True, ratio=1, overflow="ellipsis")
-    table.add_column("norm", justify="right", width=max(map(len, [*norms, "norm"])))
+        table.add_column(title, width=left // len(shown), no_wrap=True, overflow="ellipsis")
+    table.add_column("norm", justify="right", width=widths[1])
     if paid:
-        table.add_column("attention", width=BAR_COLUMNS + 7)
+        table.add_column("attention", width=widths[2])
     for vector in range(found.num_tokens):
         tokens = [_tokens(space.nearest[vector], space.chance_cosine, 3 if len(shown) == 1 else 2) for space in shown]
         bar = [_bar(paid[vector], max(paid))] if paid else []
         table.add_row(Text(str(vector + 1), "dim"), *tokens, norms[vector], *bar)
     console.print()
-    console.print(table, width=min(console.width, 100))
+    console.print(table)
     chance = ", ".join(f"{space.chance_cosine:.2f}" for space in shown)
-    console.print(Text(f"dim: no nearer than chance comes ({chance})   ␣ is a space   attention: at the answer", "dim"))
+    console.print(Text(f"dim: no nearer than chance ({chance})  ␣: a space  attention: at the answer", "dim"))
 
 
 def _tokens(tokens: Sequence[NearToken], chance: float, most: int) -> Text:
@@ -98,8 +100,8 @@ def _print_map(found: Inspection, console: Console) -> None:
     console.print(Text.assemble(("among real tokens", "bold"), f": {space.title}, the tokens' two main directions"))
     for line in token_map(space.projection):
         console.print(Text("   ").append_text(line), no_wrap=True)
-    shown = f"{100 * space.projection.prompt_inside:.0f} % of their distance from the tokens' centre"
-    console.print(Text(f"· tokens  ● the prompt's vectors; the picture holds {shown}", "dim"))
+    inside = f"{100 * space.projection.prompt_inside:.0f} %"
+    console.print(Text(f"· tokens  ● the prompt's vectors ({inside} of their distance from the centre is seen)", "dim"))
 
 
 def token_map(projection: Projection) -> Iterator[Text]:
@@ -150,4 +152,4 @@ def _heads(shares: Sequence[float]) -> Text:
 
 
 def _table() -> Table:
-    return Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    return Table(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
