@@ -15,6 +15,7 @@ def register_prompt(
     gate_report: Input[Artifact],
     report: Input[HTML],
     dataset_report: Input[HTML],
+    training_report: Input[HTML],
     registration: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
 ) -> None:
     """Record run, evidence and version.
@@ -27,6 +28,7 @@ def register_prompt(
         gate_report: Of `evaluate_prompt`.
         report: Page of `evaluate_prompt`.
         dataset_report: Page of `validate_dataset`.
+        training_report: Page of `tune_prompt`.
         registration: Run, version and their address, JSON.
     """
     from pathlib import Path
@@ -45,6 +47,10 @@ def register_prompt(
             prompt=Path(prompt.path),
             gate_report=Path(gate_report.path),
             training_log=Path(training_log.path),
-            pages={"report.html": Path(report.path), "dataset_report.html": Path(dataset_report.path)},
+            pages={
+                "report.html": Path(report.path),
+                "dataset_report.html": Path(dataset_report.path),
+                "training_report.html": Path(training_report.path),
+            },
         )
         Path(registration).write_bytes(result.to_bytes())

@@ -1,7 +1,7 @@
 """Step `tune_prompt`: distributed prompt tuning with Ray Train over the frozen base model."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
 from components import IMAGE
 
@@ -12,6 +12,7 @@ def tune_prompt(
     dataset: Input[Dataset],
     prompt: Output[Model],
     training_log: Output[Artifact],
+    training_report: Output[HTML],
     training_metrics: Output[Metrics],
     mlflow_run: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
 ) -> None:
@@ -22,6 +23,7 @@ def tune_prompt(
         dataset: Artifact of `validate_dataset`.
         prompt: The prompt file.
         training_log: What training measured, JSON.
+        training_report: The same as a page: curves, candidates, doubts.
         training_metrics: Its last numbers, for the UI.
         mlflow_run: Id of the MLflow run.
     """
@@ -42,7 +44,14 @@ def tune_prompt(
         run_id = start_run(settings.tracking_uri, resolved, read_manifest(data), artifacts=settings.run_artifacts)
         sink = MlflowSink(settings.tracking_uri, run_id)
         log = tune(
-            resolved, data, out, Path(training_log.path), sink=sink, run_id=run_id, storage=str(out.parent / "checkpoints")
+            resolved,
+            data,
+            out,
+            Path(training_log.path),
+            Path(training_report.path),
+            sink=sink,
+            run_id=run_id,
+            storage=str(out.parent / "checkpoints"),
         )
         for name, value in log.headline.items():
             training_metrics.log_metric(name, value)

@@ -73,6 +73,7 @@ def prompt_tuning(
         gate_report=gate_report,
         report=evaluated.outputs["report"],
         dataset_report=validated.outputs["dataset_report"],
+        training_report=tuned.outputs["training_report"],
     )
     registered.set_caching_options(enable_caching=False)
 

@@ -87,6 +87,7 @@ def _summary(run: LocalRun, total_seconds: float) -> RunSummary:
         seconds=run.seconds,
         total_seconds=total_seconds,
         report_page=_output(run, "evaluate_prompt", "report"),
+        training_page=_output(run, "tune_prompt", "training_report"),
         folder=run.folder,
     )
 

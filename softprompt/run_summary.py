@@ -55,6 +55,8 @@ class RunSummary(Document):
     """Of the channel, that serves this prompt; 0: none does."""
     report: str
     """Path of the evaluation report."""
+    training_report: str
+    """Path of the training report."""
     folder: str
     """Path of the run's outputs."""
 
@@ -75,6 +77,7 @@ def summarise(
     seconds: dict[str, float],
     total_seconds: float,
     report_page: Path,
+    training_page: Path,
     folder: Path,
 ) -> RunSummary:
     """Put the outputs of the steps together."""
@@ -104,6 +107,7 @@ def summarise(
         publication_reasons=publication.reasons if publication else (),
         generation=publication.generation if publication else 0,
         report=str(report_page),
+        training_report=str(training_page),
         folder=str(folder),
     )
 
@@ -131,6 +135,7 @@ def print_summary(summary: RunSummary, console: Console) -> None:
         "registry": f"{summary.name} version {summary.version}" if summary.version else "a run without a version",
         "channel": _channel_line(summary),
         "report": summary.report,
+        "training": summary.training_report,
     }
     for name, fact in facts.items():
         console.print(f"[dim]{name:<11}[/]{escape(fact)}", highlight=False, soft_wrap=True)

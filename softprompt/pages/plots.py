@@ -4,7 +4,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -35,6 +35,20 @@ Cloud = tuple[str, Sequence[tuple[float, float]], Sequence[tuple[float, float]]]
 """(title, tokens' points, prompt's points)"""
 Norms = tuple[str, Sequence[float], Sequence[float]]
 """(title, the vocabulary's quantiles, the vectors' norms)"""
+RunRole = Literal["dropped", "finished", "winner"]
+RUN_ROLES: tuple[RunRole, ...] = ("dropped", "finished", "winner")
+"""In the order in which they are drawn: the winner lies on top."""
+MOST_NUMBERED_RUNS = 10
+"""Lines of a panel that carry their names; more would cover each other."""
+
+
+class RunLine(NamedTuple):
+    """One run's line: its name, its (step, value) points, how it ended."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    role: RunRole
+
 
 
 def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
@@ -83,6 +97,45 @@ def curves_plot(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: st
             axes.legend()
         spoken = "; ".join(f"{name} from {points[0][1]:.3f} to {points[-1][1]:.3f}" for name, points in curves.items())
         return _svg(figure, f"{y_label} over {x_label}: {spoken}")
+
+
+def runs_plot(panels: Mapping[str, Sequence[RunLine]], x_label: str, mark: float | None) -> Markup:
+    """Many runs over a common axis, a panel a quantity: the winner bold, dropped ones faint and ending in a cross.
+
+    Args:
+        panels: What is measured -> one line a run.
+        x_label: Of the horizontal axes.
+        mark: Place of a vertical line, such as the best step.
+    """
+    with _figure(7.2, 2.8, 1, len(panels)) as (figure, grid):
+        for axes, (y_label, lines) in zip(grid.flat, panels.items(), strict=True):
+            for line in sorted(lines, key=lambda line: RUN_ROLES.index(line.role)):
+                _draw_run(axes, line, label=1 < len(lines) <= MOST_NUMBERED_RUNS)
+            if mark is not None:
+                axes.axvline(mark, color=_COLOURS["third"], linewidth=1.2, linestyle="--")
+            axes.set_xlabel(x_label)
+            axes.set_title(y_label, fontsize=10)
+            axes.set_xlim(left=0)
+            axes.margins(x=0.08)
+        return _svg(figure, "; ".join(_spoken_run(name, line) for name, lines in panels.items() for line in lines))
+
+
+def _draw_run(axes: Any, line: RunLine, *, label: bool) -> None:
+    colour, alpha, width = {
+        "dropped": (_COLOURS["second"], 0.5, 1.0),
+        "finished": (_COLOURS["second"], 0.95, 1.3),
+        "winner": (_COLOURS["first"], 1.0, 2.4),
+    }[line.role]
+    x, y = zip(*line.points, strict=True)
+    axes.plot(x, y, color=colour, alpha=alpha, linewidth=width, marker="o", markersize=2 + width / 2, markeredgewidth=0)
+    if line.role == "dropped":
+        axes.plot(x[-1], y[-1], color=colour, alpha=0.9, marker="x", markersize=6, markeredgewidth=1.4)
+    if label:
+        axes.annotate(line.name, (x[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8, color=colour, alpha=max(alpha, 0.8))
+
+
+def _spoken_run(quantity: str, line: RunLine) -> str:
+    return f"{quantity} of {line.name} ({line.role}) from {line.points[0][1]:.3f} to {line.points[-1][1]:.3f}"
 
 
 def counts_plot(counts: Mapping[str, int], label: str) -> Markup:

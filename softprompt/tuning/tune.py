@@ -11,12 +11,21 @@ from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.outcome import best_look, warnings_of
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import STEP, train_on_ray
+from softprompt.tuning.report import write_training_report
 from softprompt.tuning.training_log import CandidateResult, TrainingLog
 from softprompt.tuning.training_memory import share_of_full_fine_tuning
 
 
 def tune_prompt(
-    resolved: ResolvedRecipe, dataset: Path, prompt: Path, training_log: Path, *, sink: MetricSink, run_id: str, storage: str
+    resolved: ResolvedRecipe,
+    dataset: Path,
+    prompt: Path,
+    training_log: Path,
+    training_report: Path,
+    *,
+    sink: MetricSink,
+    run_id: str,
+    storage: str,
 ) -> TrainingLog:
     """Tune the prompt that a recipe asks for.
 
@@ -25,6 +34,7 @@ def tune_prompt(
         dataset: Dataset artifact.
         prompt: Directory to write the prompt file to.
         training_log: File to write the log to.
+        training_report: File to write the page to.
         sink: Where metrics go while it runs.
         run_id: Names the Ray run.
         storage: Folder or URI for checkpoints.
@@ -33,7 +43,9 @@ def tune_prompt(
         SoftpromptError: Training failed, or a bit of the base changed (a fault of ours).
     """
     state, facts = train_on_ray(resolved, dataset, sink, run_id=run_id, storage=storage)
-    return write_results(resolved, state, facts, prompt, training_log)
+    log = write_results(resolved, state, facts, prompt, training_log)
+    write_training_report(training_report, resolved, log)
+    return log
 
 
 def write_results(

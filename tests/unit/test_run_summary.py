@@ -34,6 +34,7 @@ FIELDS = {
     "publication_reasons": (),
     "generation": 2,
     "report": "/runs/[red]/report",
+    "training_report": "/runs/[red]/training_report",
     "folder": "/runs",
 }
 
@@ -62,7 +63,9 @@ def test_what_was_trained_and_where_it_is_served():
 
 
 def test_a_path_is_printed_as_it_is():
-    assert "/runs/[red]/report" in printed()
+    lines = printed().splitlines()
+    assert "report     /runs/[red]/report" in lines
+    assert "training   /runs/[red]/training_report" in lines
 
 
 def test_a_changed_base_is_shouted():
