@@ -90,3 +90,10 @@ def test_metrics_arrive_while_it_trains(passed_run, run_after_kill, registry):
 def test_training_again_gives_the_same_bits(passed_run, run_after_kill):
     assert prompt_of(run_after_kill).tensor == prompt_of(passed_run).tensor
     assert run_after_kill.summary.prompt == passed_run.summary.prompt
+
+
+def test_the_page_shows_the_curves_and_the_one_candidate(passed_run):
+    page = passed_run.output("tune_prompt", "training_report").read_text()
+    assert page.count("<svg") == 2, "losses and accuracy"
+    assert str(log_of(passed_run).best_step) in page
+    assert passed_run.summary.training_report == str(passed_run.output("tune_prompt", "training_report"))
