@@ -4,6 +4,7 @@ On a terminal the lines are drawn in place; elsewhere (a log, CI) each event is 
 """
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -39,6 +40,7 @@ class PipelineDisplay:
         self._seconds: dict[str, float] = {}
         self._began: dict[str, float] = {}
         self._progress: dict[str, tuple[int, int]] = {}
+        self._measured: dict[str, list[str]] = {}
         self._live = Live(console=console, get_renderable=self._draw, refresh_per_second=8) if console.is_terminal else None
 
     def __enter__(self) -> "PipelineDisplay":
@@ -61,6 +63,7 @@ class PipelineDisplay:
             self._texts[step] = event["text"].splitlines()[0] if event["text"] else ""
         if "total" in event:
             self._progress[step] = (event["done"], event["total"])
+            self._measured[step] = measured_lines(event)
         if not self._live and not event.get("error"):
             self._console.print(_line(event), markup=False, highlight=False, soft_wrap=True)
 
@@ -88,8 +91,39 @@ class PipelineDisplay:
         text = Text(self._texts.get(step, ""), "dim", no_wrap=True, overflow="ellipsis")
         if self._states.get(step) == "began" and step in self._progress:
             done, total = self._progress[step]
-            return Group(text, ProgressBar(total=total, completed=done, width=40))
+            bar = ProgressBar(total=total, completed=done, width=40)
+            if not self._measured[step]:
+                return Group(text, bar)
+            # The sentence says the same in one line, which a terminal of 80 columns would cut off where it matters.
+            lines = [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in self._measured[step]]
+            return _stacked([Text(text.plain.partition(": ")[0], "dim"), bar, *lines])
         return text
+
+
+def _stacked(lines: Sequence[RenderableType]) -> Table:
+    """One below the other; a bar ends no line of its own in a group."""
+    grid = Table.grid()
+    for line in lines:
+        grid.add_row(line)
+    return grid
+
+
+def measured_lines(event: dict[str, Any]) -> list[str]:
+    """What a training measures while it runs, in lines of at most 48 columns; empty for events without measurements."""
+    titles = {"training_loss": "loss", "validation_loss": "validation", "validation_accuracy": "accuracy"}
+    losses = [f"{title} {event[name]:.3f}" for name, title in titles.items() if name in event]
+    pace = [f"{event['tokens_per_second']:,.0f} tokens/s"] if "tokens_per_second" in event else []
+    pace += [f"{duration(event['seconds_left'])} left"] if "seconds_left" in event else []
+    pace += [f"{event['alive']} of {event['num_candidates']} alive"] if event.get("num_candidates", 1) > 1 else []
+    return ["  ".join(parts) for parts in (losses, pace) if parts]
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person who waits: `40 s`, `3 min`, `2 h 05 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _line(event: dict[str, Any]) -> str:

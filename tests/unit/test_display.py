@@ -14,7 +14,7 @@ from components import (
     tune_prompt,
     validate_dataset,
 )
-from softprompt.display import STEPS, PipelineDisplay
+from softprompt.display import STEPS, PipelineDisplay, duration, measured_lines
 
 COMPONENTS = [resolve_recipe, validate_dataset, tune_prompt, evaluate_prompt, register_prompt, publish_prompt, explain_rejection]
 
@@ -31,18 +31,18 @@ FAILURE = [
 ]
 
 
-def console(*, terminal):
-    return Console(file=io.StringIO(), force_terminal=terminal, width=100, _environ={"TERM": "xterm-256color"}, color_system=None)
+def console(*, terminal, width=100):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, _environ={"TERM": "xterm-256color"}, color_system=None)
 
 
-def shown(events, *, terminal=False):
+def shown(events, *, terminal=False, width=100):
     """All that was written for events; on a terminal, the last picture."""
     screen = console(terminal=terminal)
     with PipelineDisplay(screen) as display:
         for event in events:
             display(event)
         if terminal:
-            picture = console(terminal=True)
+            picture = console(terminal=True, width=width)
             picture.print(display._draw())
             return picture.file.getvalue()
     return screen.file.getvalue()
@@ -89,6 +89,56 @@ def test_on_a_terminal_a_running_step_has_a_bar_as_long_as_it_is_far():
     assert bar(0) <= bar(4) <= bar(8)
     line = next(line for line in shown(EVENTS, terminal=True).splitlines() if "Tune prompt" in line)
     assert "step 3/6: loss 1.373" in line
+
+
+LOOK = {
+    "step": "tune_prompt",
+    "text": "candidate 3 (2/6 alive), step 32/64: loss 1.120, validation loss 0.875, accuracy 0.755, 1,301 tokens/s, 26 s left",
+    "done": 176,
+    "total": 248,
+    "training_loss": 1.12,
+    "validation_loss": 0.875,
+    "validation_accuracy": 0.755,
+    "tokens_per_second": 1301.4,
+    "learning_rate": 0.1,
+    "alive": 2,
+    "num_candidates": 6,
+    "seconds_left": 26.2,
+}
+
+
+def test_on_a_terminal_of_80_columns_nothing_of_a_training_is_cut_off():
+    lines = shown([EVENTS[3], LOOK], terminal=True, width=80).splitlines()
+    start = next(number for number, line in enumerate(lines) if "Tune prompt" in line)
+    assert lines[start].rstrip().endswith("candidate 3 (2/6 alive), step 32/64")
+    assert "━" in lines[start + 1]
+    assert lines[start + 2].strip() == "loss 1.120  validation 0.875  accuracy 0.755"
+    assert lines[start + 3].strip() == "1,301 tokens/s  26 s left  2 of 6 alive"
+    assert "Evaluate prompt" in lines[start + 4]
+
+
+def test_in_a_log_the_same_is_one_line():
+    assert shown([LOOK]) == f"  {LOOK['text']}\n"
+
+
+def test_one_candidate_of_an_open_task_has_no_accuracy_and_nobody_to_compete_with():
+    look = {key: value for key, value in LOOK.items() if key != "validation_accuracy"} | {"alive": 1, "num_candidates": 1}
+    assert measured_lines(look) == ["loss 1.120  validation 0.875", "1,301 tokens/s  26 s left"]
+
+
+def test_a_training_that_has_ended_is_one_line_again():
+    ended = [EVENTS[3], LOOK, {"step": "tune_prompt", "text": "best step 64"}, {"step": "tune_prompt", "state": "ended", "seconds": 9.0}]
+    lines = shown(ended, terminal=True).splitlines()
+    (line,) = [line for line in lines if "Tune prompt" in line]
+    assert "best step 64" in line
+    assert not any("tokens/s" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (59 * 60, "59 min"), (3600, "1 h 00 min"), (7500, "2 h 05 min")]
+)
+def test_a_wait_is_told_in_the_unit_that_a_person_would_use(seconds, said):
+    assert duration(seconds) == said
 
 
 def test_on_a_terminal_a_failed_step_is_marked_and_says_what_failed_in_one_line():

@@ -106,9 +106,9 @@ def rows_of(text):
 
 def test_every_candidate_is_in_the_table_with_how_it_ended(page):
     first, second, third, repetition = rows_of(page(log()))
-    assert first == ["1", "0", "4", "frequent tokens", "0.5", "20", "20", "0.200", "0.500", "1", "trained to its end"]
-    assert (second[3], second[-1]) == ("random", "dropped at step 5")
-    assert third[-1] == "dropped at step 10"
+    assert first == ["1", "0", "4", "frequent tokens", "0.5", "20", "20", "0.200", "0.500", "1", "at its last step"]
+    assert (second[3], second[-1]) == ("random", "dropped at 5")
+    assert third[-1] == "dropped at 10"
     assert (repetition[0], repetition[1], repetition[-1]) == ("1, seed 7", "7", "kept")
 
 
