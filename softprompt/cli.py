@@ -54,7 +54,8 @@ def demo(json_file: Json = None) -> None:
     summary = _run_pipeline({"recipe": "demo"}, json_file)
     if summary.generation:
         console.print(
-            f'\nAsk it:  softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare',
+            f'\nAsk it:               softprompt ask "My parcel has not arrived yet" --prompt {summary.name} --compare'
+            "\nSee what it learned:  softprompt inspect",
             highlight=False,
             soft_wrap=True,
         )

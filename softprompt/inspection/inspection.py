@@ -195,9 +195,7 @@ def _or_left_out(part: str, left_out: dict[str, str], make: Callable[[], Found])
         return None
 
 
-def _spaces(
-    base: FrozenBase, prompt: SoftPrompt, progress: Callable[[int, int], None] | None
-) -> tuple[SpaceReport, ...]:
+def _spaces(base: FrozenBase, prompt: SoftPrompt, progress: Callable[[int, int], None] | None) -> tuple[SpaceReport, ...]:
     return tuple(_space(base, found) for found in compare_with_vocabulary(base, prompt, progress))
 
 

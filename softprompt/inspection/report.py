@@ -4,7 +4,7 @@ from pathlib import Path
 
 from softprompt.inspection.inspection import AttentionReport, Inspection, SpaceReport
 from softprompt.inspection.spaces import NUM_SHOWN_LAYERS, spread_evenly
-from softprompt.pages.page import write_page
+from softprompt.pages.page import percent, write_page
 from softprompt.pages.plots import clouds_plot, norms_plot
 
 
@@ -47,7 +47,8 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
         (f"{found.num_bytes:,} B", "prompt file"),
     ]
     for name, reading in found.attention.items():
-        facts.append((f"{100 * reading.mean_share:.1f} %", f"of the attention {name} goes to the prompt (even: {100 * reading.even_share:.0f} %)"))
+        even = f"{100 * reading.even_share:.0f} %"
+        facts.append((percent(reading.mean_share), f"of the attention {name} goes to the prompt (even: {even})"))
     for space in found.compared[:1]:
         best = max(tokens[0].cosine for tokens in space.nearest)
         facts.append((f"{best:.2f}", f"largest cosine to a token, {space.title} (chance: {space.chance_cosine:.2f})"))

@@ -50,7 +50,6 @@ class RunLine(NamedTuple):
     role: RunRole
 
 
-
 def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
     """Horizontal bars with their intervals, the first one emphasised.
 
@@ -131,7 +130,9 @@ def _draw_run(axes: Any, line: RunLine, *, label: bool) -> None:
     if line.role == "dropped":
         axes.plot(x[-1], y[-1], color=colour, alpha=0.9, marker="x", markersize=6, markeredgewidth=1.4)
     if label:
-        axes.annotate(line.name, (x[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8, color=colour, alpha=max(alpha, 0.8))
+        axes.annotate(
+            line.name, (x[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8, color=colour, alpha=max(alpha, 0.8)
+        )
 
 
 def _spoken_run(quantity: str, line: RunLine) -> str:
@@ -200,14 +201,15 @@ def norms_plot(norms: Sequence[Norms], label: str) -> Markup:
                 axes.plot([left, right], [place, place], color=_COLOURS["second"], alpha=0.45, linewidth=thickness,
                           solid_capstyle="butt")  # fmt: skip
             axes.plot(median, place, marker="|", markersize=11, color=_COLOURS["ink"])
-            axes.plot(vectors, [place] * len(vectors), linestyle="", marker="o", markersize=4.5, alpha=0.7, color=_COLOURS["first"],
-                      markeredgewidth=0)  # fmt: skip
+            axes.scatter(vectors, [place] * len(vectors), s=20, alpha=0.7, color=_COLOURS["first"], linewidths=0, zorder=3)
         axes.set_yticks(range(len(norms)), [title for title, *_ in norms])
         axes.invert_yaxis()
         axes.set_xlim(left=0)
         axes.set_xlabel(label)
         axes.grid(visible=False, axis="y")
-        spoken = "; ".join(f"{title}: vocabulary median {levels[3]:.2f}, prompt {min(v):.2f} to {max(v):.2f}" for title, levels, v in norms)
+        spoken = "; ".join(
+            f"{title}: vocabulary median {levels[3]:.2f}, prompt {min(v):.2f} to {max(v):.2f}" for title, levels, v in norms
+        )
         return _svg(figure, f"{label}: {spoken}")
 
 

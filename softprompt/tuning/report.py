@@ -60,7 +60,10 @@ def _facts(log: TrainingLog) -> list[tuple[str, str]]:
         *accuracy,
         (number(best.validation_loss), f"validation loss there, {_unit(log)}"),
         (f"{log.best_step:,}", f"the step that was kept, of {best.steps:,}"),
-        (percent(log.trainable_parameters / log.total_parameters), f"of the model's size: {log.trainable_parameters:,} numbers trained"),
+        (
+            percent(log.trainable_parameters / log.total_parameters),
+            f"of the model's size: {log.trainable_parameters:,} numbers trained",
+        ),
         (percent(log.added_memory_share), "of full fine-tuning's gradient and optimiser memory, a candidate"),
         (f"{log.seconds:,.0f} s", f"of training, {log.tokens_per_second:,.0f} tokens a second"),
     ]
@@ -120,7 +123,10 @@ def _vote(spread: SeedSpread, kept: CandidateResult) -> str:
         return ""
     added = 100 * (spread.vote - kept.validation_accuracy)
     what = f"{added:+.1f} points" if round(added, 1) else "nothing"
-    return f" A vote of them all would be right on {number(spread.vote)} of the validation rows: it would add {what} to the best one, at as many times the cost of serving."
+    return (
+        f" A vote of them all would be right on {number(spread.vote)} of the validation rows: it would add {what} to the best"
+        " one, at as many times the cost of serving."
+    )
 
 
 def _resources(log: TrainingLog) -> list[tuple[str, str]]:

@@ -60,7 +60,14 @@ def test_every_outcome_is_a_run_with_params_metrics_dataset_and_reports(name, re
     (dataset,) = found.inputs.dataset_inputs
     assert dataset.dataset.digest == run.artifact("validate_dataset", "dataset")["content_digest"][:36]
     kept = {file.path for file in client.list_artifacts(run_id)}
-    assert {"report.html", "dataset_report.html", "training_report.html", "gate_report.json", "training_log.json", "resolved_recipe.json"} <= kept
+    assert {
+        "report.html",
+        "dataset_report.html",
+        "training_report.html",
+        "gate_report.json",
+        "training_log.json",
+        "resolved_recipe.json",
+    } <= kept
 
 
 def test_a_rejected_prompt_is_no_version(rejected_run, registry):

@@ -32,7 +32,9 @@ FAILURE = [
 
 
 def console(*, terminal, width=100):
-    return Console(file=io.StringIO(), force_terminal=terminal, width=width, _environ={"TERM": "xterm-256color"}, color_system=None)
+    return Console(
+        file=io.StringIO(), force_terminal=terminal, width=width, _environ={"TERM": "xterm-256color"}, color_system=None
+    )
 
 
 def shown(events, *, terminal=False, width=100):
@@ -127,7 +129,12 @@ def test_one_candidate_of_an_open_task_has_no_accuracy_and_nobody_to_compete_wit
 
 
 def test_a_training_that_has_ended_is_one_line_again():
-    ended = [EVENTS[3], LOOK, {"step": "tune_prompt", "text": "best step 64"}, {"step": "tune_prompt", "state": "ended", "seconds": 9.0}]
+    ended = [
+        EVENTS[3],
+        LOOK,
+        {"step": "tune_prompt", "text": "best step 64"},
+        {"step": "tune_prompt", "state": "ended", "seconds": 9.0},
+    ]
     lines = shown(ended, terminal=True).splitlines()
     (line,) = [line for line in lines if "Tune prompt" in line]
     assert "best step 64" in line
@@ -135,7 +142,8 @@ def test_a_training_that_has_ended_is_one_line_again():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (59 * 60, "59 min"), (3600, "1 h 00 min"), (7500, "2 h 05 min")]
+    ("seconds", "said"),
+    [(0, "0 s"), (99.4, "99 s"), (100, "2 min"), (59 * 60, "59 min"), (3600, "1 h 00 min"), (7500, "2 h 05 min")],
 )
 def test_a_wait_is_told_in_the_unit_that_a_person_would_use(seconds, said):
     assert duration(seconds) == said

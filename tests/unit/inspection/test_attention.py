@@ -1,5 +1,6 @@
 """Attention paid to a prompt: against the stock model's and stock PEFT's own attention weights, summed by hand."""
 
+import contextlib
 import copy
 
 import pytest
@@ -78,7 +79,9 @@ def test_a_deep_prompt_gets_what_stock_peft_pays_to_its_prefix(family):
     for row in ROWS:
         ids = torch.tensor([row])
         with torch.no_grad():
-            expected.append(by_hand(model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True).attentions, 0))
+            expected.append(
+                by_hand(model(input_ids=ids, attention_mask=torch.ones_like(ids), output_attentions=True).attentions, 0)
+            )
     assert_means(attention_paid(base, SoftPrompt(values), ROWS), expected)
 
 
@@ -127,7 +130,7 @@ def test_the_model_is_left_as_it_was():
     base = tiny_base("llama")
     before = base.model.config._attn_implementation
     assert before != "eager"
-    with pytest.raises(RuntimeError), eager_attention(base):
+    with contextlib.suppress(KeyError), eager_attention(base):
         assert base.model.config._attn_implementation == "eager"
-        raise RuntimeError
+        raise KeyError
     assert base.model.config._attn_implementation == before

@@ -159,7 +159,10 @@ class TestTerminal:
 
     def test_a_map_puts_every_point_where_it_is(self):
         corners = ((0.0, 0.0), (10.0, 0.0), (0.0, 5.0), (10.0, 5.0))
-        lines = [line.plain for line in token_map(Projection(explained=(1, 0), prompt_inside=1, vocabulary=corners[:3], prompt=corners[3:]))]
+        lines = [
+            line.plain
+            for line in token_map(Projection(explained=(1, 0), prompt_inside=1, vocabulary=corners[:3], prompt=corners[3:]))
+        ]
         assert (lines[0][0], lines[0][-1], lines[-1][0], lines[-1][-1]) == ("·", "●", "·", "·")
         assert sum(character != " " for line in lines for character in line) == 4
 

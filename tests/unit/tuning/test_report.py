@@ -148,7 +148,12 @@ def test_doubts_stand_on_top_and_a_candidates_own_in_its_row(page):
 
 @pytest.mark.parametrize(
     ("vote", "said"),
-    [(0.84, "0.840 of the validation rows: it would add +4.0 points"), (0.8, "it would add nothing"), (0.75, "-5.0 points"), (None, "")],
+    [
+        (0.84, "0.840 of the validation rows: it would add +4.0 points"),
+        (0.8, "it would add nothing"),
+        (0.75, "-5.0 points"),
+        (None, ""),
+    ],
 )
 def test_the_spread_over_seeds_and_what_a_vote_adds_to_the_one_that_is_kept(page, vote, said):
     text = page(log(seeds=SeedSpread(metric="accuracy", values=(0.5, 0.8), mean=0.65, standard_deviation=0.212, vote=vote)))
@@ -159,7 +164,15 @@ def test_the_spread_over_seeds_and_what_a_vote_adds_to_the_one_that_is_kept(page
 
 def test_what_it_took_is_told_in_numbers(page):
     text = page(log())
-    for fact in ("0.800", "128 numbers trained", "0.4 %", "1,234 tokens a second", "adafactor", "shared prefix", "not one bit changed"):
+    for fact in (
+        "0.800",
+        "128 numbers trained",
+        "0.4 %",
+        "1,234 tokens a second",
+        "adafactor",
+        "shared prefix",
+        "not one bit changed",
+    ):
         assert fact in text, fact
     assert "CHANGED" in page(log(base_digest_after="3" * 64))
 
