@@ -77,9 +77,8 @@ def test_a_digest_or_its_beginning_means_that_prompt(home, given):
     assert digest_found(given.format(digest), home) == digest
 
 
-def test_a_directory_means_what_is_in_it_and_its_run_is_known_again(home, tmp_path):
+def test_a_directory_means_what_is_in_it(home, tmp_path):
     prompt_file(seed=9).write(tmp_path / "elsewhere")
-    assert find_prompt(str(tmp_path / "elsewhere"), home / "runs").resolved is None
     assert digest_found(str(tmp_path / "elsewhere"), home) == prompt_file(seed=9).digest
 
 
@@ -109,6 +108,14 @@ def tuned(tmp_path, llama_directory, colours):
     resolved = resolve_recipe(str(write_recipe(tmp_path / "recipe.yaml", llama_directory, colours)))
     write_run(tmp_path, "20260104", "colours", fitting_prompt(llama_directory), resolved)
     return tmp_path
+
+
+def test_a_copy_of_a_runs_prompt_is_known_again_and_a_stranger_is_not(tuned, tmp_path, llama_directory):
+    fitting_prompt(llama_directory).write(tmp_path / "copy")
+    fitting_prompt(llama_directory, seed=71).write(tmp_path / "stranger")
+    copy, stranger = (find_prompt(str(tmp_path / name), tuned / "runs") for name in ("copy", "stranger"))
+    assert copy.resolved.base.uri == llama_directory.as_uri()
+    assert (stranger.resolved, stranger.dataset) == (None, None)
 
 
 def test_a_run_knows_its_base_and_its_validation_rows_pay_the_attention(tuned, llama_directory):
