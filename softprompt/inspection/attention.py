@@ -134,7 +134,7 @@ def _cache(base: FrozenBase, prompt: SoftPrompt) -> DynamicCache:
     The masks keep the model's sliding windows: they are made from its config, not from the cache.
     """
     cache: Any = DynamicCache()
-    like = {"device": base.model.device, "dtype": base.model.dtype}
+    like: Any = {"device": base.model.device, "dtype": base.model.dtype}
     for layer, (keys, values) in enumerate(prompt.keys_and_values()):
         cache.update(keys.to(**like), values.to(**like), layer)
     made: DynamicCache = cache
