@@ -125,6 +125,12 @@ def test_a_run_knows_its_base_and_its_validation_rows_pay_the_attention(tuned, l
     assert inspect_named_prompt(settings(tuned), "colours", num_rows=10_000).num_rows > 3
 
 
+def test_a_person_who_waits_is_told_how_far_it_is(tuned):
+    seen = []
+    inspect_named_prompt(settings(tuned), "", num_rows=1, progress=lambda *done: seen.append(done))
+    assert seen == [(320, 320)]
+
+
 def test_a_files_rows_need_nothing_but_the_columns_of_the_template(tuned, tmp_path):
     rows = write_jsonl(tmp_path / "rows.jsonl", [{"text": "a ruby", "unknown": "x"}, {"text": "grass"}])
     found = inspect_named_prompt(settings(tuned), "", dataset=str(rows))

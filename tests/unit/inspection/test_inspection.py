@@ -149,6 +149,21 @@ class TestTerminal:
             assert name in shown
             assert f"{100 * reading.mean_share:.0f} % (even: {100 * reading.even_share:.0f} %)" in shown
 
+    def test_counts_the_vectors_beyond_nearly_all_tokens(self, found):
+        space = found.compared[0]
+        levels = space.norms.vocabulary
+        norms = space.norms.model_copy(update={"prompt": (levels[3], (levels[4] + levels[5]) / 2, 1.01 * levels[5], 2 * levels[6])})
+        shown = printed(found.model_copy(update={"spaces": (space.model_copy(update={"norms": norms}),)}))
+        assert re.search(rf"{space.title} .* {levels[1]:.2f} to {levels[5]:.2f} +2 of 4", shown)
+
+    def test_shows_each_head_of_each_layer_in_percent(self, found):
+        lines = printed(found).splitlines()
+        start = next(number for number, line in enumerate(lines) if "attention paid to the prompt" in line) + 2
+        for layer, line in enumerate(lines[start : start + 2]):
+            shares = [share for reading in found.attention.values() for share in reading.by_head[layer]]
+            assert line.startswith(f"layer {layer + 1}")
+            assert [int(word) for word in line.split()[2:] if word.isdigit()] == [round(100 * share) for share in shares]
+
     def test_many_layers_are_cut_and_said_to_be(self, found):
         reading = found.attention["at the answer"]
         many = reading.model_copy(update={"shares": reading.shares * 20})
