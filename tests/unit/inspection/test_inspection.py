@@ -152,7 +152,9 @@ class TestTerminal:
     def test_counts_the_vectors_beyond_nearly_all_tokens(self, found):
         space = found.compared[0]
         levels = space.norms.vocabulary
-        norms = space.norms.model_copy(update={"prompt": (levels[3], (levels[4] + levels[5]) / 2, 1.01 * levels[5], 2 * levels[6])})
+        norms = space.norms.model_copy(
+            update={"prompt": (levels[3], (levels[4] + levels[5]) / 2, 1.01 * levels[5], 2 * levels[6])}
+        )
         shown = printed(found.model_copy(update={"spaces": (space.model_copy(update={"norms": norms}),)}))
         assert re.search(rf"{space.title} .* {levels[1]:.2f} to {levels[5]:.2f} +2 of 4", shown)
 
