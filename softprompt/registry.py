@@ -118,7 +118,7 @@ def _record_run(
 
     numbers = {f"evaluate_prompt/{found.system}/{found.metric}": found.estimate for found in report.measured}
     numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates}
-    numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/tokens_per_second": log.tokens_per_second}
+    numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/mean_tokens_per_second": log.tokens_per_second}
     numbers |= {"prompt/bytes": len(file.tensor), "prompt/parameters": log.trainable_parameters}
     tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000]}
     mlflow.log_batch(

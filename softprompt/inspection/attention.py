@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, EncoderDecoderCache
 
 from softprompt.base_model import FrozenBase
 from softprompt.engine.concatenate import decoder_start
+from softprompt.engine.decoder_prefix import DecoderPrefix
 from softprompt.engine.head import inner_model
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import UnsupportedBaseModel
@@ -47,22 +48,18 @@ def attention_paid(base: FrozenBase, prompt: SoftPrompt, rows: Sequence[Sequence
         rows: Token ids of each row's filled template, at least one.
 
     Returns:
-        `over the text` and `at the answer`. In an encoder-decoder model these are the encoder's self-attention, and what the
-        decoder's first token pays across.
+        `over the text` and `at the answer`. In an encoder-decoder model a shallow prompt gets the encoder's self-attention, and
+        what the decoder's first token pays across; a deep one gets that token's self-attention only, for the encoder does not
+        see it, so there is nothing `over the text`.
 
     Raises:
-        UnsupportedBaseModel: The model gives no attention weights, or the prompt is deep and the model encoder-decoder.
+        UnsupportedBaseModel: The model gives no attention weights, or a deep prompt does not fit its decoder.
     """
-    if prompt.kind == "deep" and base.is_encoder_decoder:
-        raise UnsupportedBaseModel(
-            "The attention to a deep prompt of an encoder-decoder model cannot be shown.",
-            where=str(base.model.config.model_type),
-            expected="a causal model, or prompt.kind: shallow",
-        )
-    one_row = _of_encoder_decoder if base.is_encoder_decoder else _of_causal
+    of_both_sides = _of_encoder_decoder if prompt.kind == "shallow" else _of_decoder
+    one_row = of_both_sides if base.is_encoder_decoder else _of_causal
     with eager_attention(base):
         read = [one_row(base, prompt, torch.tensor([list(ids)], device=base.model.device)) for ids in rows]
-    return {name: _reading(base, prompt, rows, name, [row[name] for row in read]) for name in (OVER_THE_TEXT, AT_THE_ANSWER)}
+    return {name: _reading(base, prompt, rows, name, [row[name] for row in read]) for name in read[0]}
 
 
 @contextmanager
@@ -86,7 +83,7 @@ def eager_attention(base: FrozenBase) -> Iterator[None]:
 def _reading(
     base: FrozenBase, prompt: SoftPrompt, rows: Sequence[Sequence[int]], name: str, shares: list[Tensor]
 ) -> AttentionReading:
-    even = [_even_share(base, prompt.num_tokens, len(ids), name) for ids in rows]
+    even = [_even_share(base, prompt, len(ids), name) for ids in rows]
     return AttentionReading(torch.stack(shares).mean(dim=0), sum(even) / len(even))
 
 
@@ -99,7 +96,7 @@ def _of_causal(base: FrozenBase, prompt: SoftPrompt, ids: Tensor) -> dict[str, T
         text = [layer[:, :, length:, :length] for layer in weights]
     else:
         positions = torch.arange(length, length + ids.shape[1], device=ids.device)[None]
-        cache = _cache(base, prompt)
+        cache = _filled([(keys.to(base.model.dtype), values.to(base.model.dtype)) for keys, values in prompt.keys_and_values()])
         read = inner(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, output_attentions=True)
         text = [layer[..., :length] for layer in _weights(base, read, "attentions")]
     return {OVER_THE_TEXT: _mean_over_queries(text), AT_THE_ANSWER: _mean_over_queries([layer[:, :, -1:] for layer in text])}
@@ -118,6 +115,20 @@ def _of_encoder_decoder(base: FrozenBase, prompt: SoftPrompt, ids: Tensor) -> di
     return {OVER_THE_TEXT: _mean_over_queries(text), AT_THE_ANSWER: _mean_over_queries(answer)}
 
 
+def _of_decoder(base: FrozenBase, prompt: SoftPrompt, ids: Tensor) -> dict[str, Tensor]:
+    """The same for a decoder that goes on from a deep prompt: the self-attention of its first token."""
+    encoded = base.model.get_encoder()(input_ids=ids).last_hidden_state
+    decoded = base.model.get_decoder()(
+        input_ids=torch.full_like(ids[:, :1], decoder_start(base) or 0),
+        encoder_hidden_states=encoded,
+        past_key_values=EncoderDecoderCache(_filled(DecoderPrefix(base).prefix(prompt).layers), DynamicCache()),
+        use_cache=True,
+        output_attentions=True,
+    )
+    answer = [layer[..., : prompt.num_tokens] for layer in _weights(base, decoded, "attentions")]
+    return {AT_THE_ANSWER: _mean_over_queries(answer)}
+
+
 def _mean_over_queries(layers: list[Tensor]) -> Tensor:
     """Layers of `[1, heads, queries, P]` to `[L, heads, P]` float32 on the CPU."""
     return torch.stack([layer[0].float().mean(dim=1).cpu() for layer in layers])
@@ -128,15 +139,14 @@ def _joined(base: FrozenBase, prompt: SoftPrompt, ids: Tensor) -> Tensor:
     return torch.cat([prompt.values[None].to(base.model.dtype).to(ids.device), base.embedding(ids)], dim=1)
 
 
-def _cache(base: FrozenBase, prompt: SoftPrompt) -> DynamicCache:
-    """A deep prompt as a cache that keeps every position of every layer, so that all layers' weights have one width.
+def _filled(layers: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Keys and values as a cache that keeps every position of every layer, so that all layers' weights have one width.
 
     The masks keep the model's sliding windows: they are made from its config, not from the cache.
     """
     cache: Any = DynamicCache()
-    like: Any = {"device": base.model.device, "dtype": base.model.dtype}
-    for layer, (keys, values) in enumerate(prompt.keys_and_values()):
-        cache.update(keys.to(**like), values.to(**like), layer)
+    for layer, (keys, values) in enumerate(layers):
+        cache.update(keys, values, layer)
     made: DynamicCache = cache
     return made
 
@@ -148,8 +158,11 @@ def _weights(base: FrozenBase, output: Any, name: str) -> tuple[Tensor, ...]:
     return tuple(weights)
 
 
-def _even_share(base: FrozenBase, num_prompt_tokens: int, num_text_tokens: int, name: str) -> float:
+def _even_share(base: FrozenBase, prompt: SoftPrompt, num_text_tokens: int, name: str) -> float:
     """Prompt tokens among all that can be seen; in a causal model's text, mean over its positions."""
+    num_prompt_tokens = prompt.num_tokens
+    if base.is_encoder_decoder and prompt.kind == "deep":
+        return num_prompt_tokens / (num_prompt_tokens + 1)  # the decoder's first token sees the prompt and itself
     if base.is_encoder_decoder or name == AT_THE_ANSWER:
         return num_prompt_tokens / (num_prompt_tokens + num_text_tokens)
     seen = torch.arange(1, num_text_tokens + 1) + num_prompt_tokens

@@ -67,7 +67,7 @@ def test_metrics_are_in_mlflow_by_step(passed_run, registry):
     history = lambda metric: {
         found.step: found.value for found in registry(passed_run).get_metric_history(run_id, f"tune_prompt/{metric}")
     }
-    for metric in ("validation_loss", "validation_accuracy", "learning_rate"):
+    for metric in ("validation_loss", "validation_accuracy", "learning_rate", "tokens_per_second"):
         assert history(metric) == {look.step: getattr(look, metric) for look in looks}
     losses, before = history("training_loss"), 0
     assert list(losses) == list(range(1, looks[-1].step + 1)), "each step's"

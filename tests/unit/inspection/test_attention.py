@@ -12,6 +12,7 @@ from softprompt.engine.shared_prefix import SharedPrefix
 from softprompt.errors import UnsupportedBaseModel
 from softprompt.inspection.attention import AT_THE_ANSWER, OVER_THE_TEXT, attention_paid, eager_attention
 from tests.families import CAUSAL, tiny_base
+from tests.stock import fold, peft_config, random_prompt
 
 P = 5
 ROWS = [[11, 45, 3, 60, 8, 21], [9, 33], [70]]
@@ -121,9 +122,29 @@ def test_the_even_share_is_what_a_head_pays_that_looks_everywhere_alike():
         torch.testing.assert_close(reading.shares.sum(dim=2), torch.full((2, 4), reading.even_share))
 
 
-def test_a_deep_prompt_of_an_encoder_decoder_model_is_refused_by_name():
-    with pytest.raises(UnsupportedBaseModel, match="encoder-decoder"):
-        attention_paid(tiny_base("bart"), SoftPrompt(torch.randn(2, 2, P, 4, 8)), ROWS)
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_deep_prompt_of_a_decoder_gets_what_stock_peft_pays_to_its_prefix_with_the_first_token(family):
+    base = tiny_base(family)
+    values = random_prompt(base, "deep", P)
+    model = get_peft_model(eager(base), peft_config(values, "SEQ_2_SEQ_LM")).eval()
+    model.prompt_encoder["default"].embedding.weight.data = fold(values)
+    expected = []
+    for row in ROWS:
+        ids, first = torch.tensor([row]), torch.tensor([[base.model.config.decoder_start_token_id]])
+        with torch.no_grad():
+            out = model(
+                input_ids=ids, attention_mask=torch.ones_like(ids), decoder_input_ids=first, output_attentions=True
+            ).decoder_attentions
+        expected.append(by_hand(out, 0)[1])
+    found = attention_paid(base, SoftPrompt(values), ROWS)
+    assert list(found) == [AT_THE_ANSWER], "the encoder does not see it"
+    torch.testing.assert_close(found[AT_THE_ANSWER].shares, torch.stack(expected).mean(0), rtol=1e-4, atol=1e-6)
+    assert found[AT_THE_ANSWER].even_share == P / (P + 1)
+
+
+def test_a_prompt_that_does_not_fit_the_decoder_is_refused_by_name():
+    with pytest.raises(UnsupportedBaseModel, match="does not fit the decoder"):
+        attention_paid(tiny_base("bart"), SoftPrompt(torch.randn(1, 2, P, 4, 8)), ROWS)
 
 
 def test_the_model_is_left_as_it_was():

@@ -78,14 +78,19 @@ def test_a_base_that_it_was_not_tuned_for_is_refused(base):
     assert "--base" in caught.value.hint
 
 
-def test_what_does_not_exist_for_a_base_is_left_out_by_name(t5_directory):
+def test_what_does_not_exist_for_a_base_is_left_out_by_name(t5_directory, tmp_path):
     base = load_base_model(t5_directory)
-    found = inspected(base, prompt_file(fingerprint=base.fingerprint, deep=True))
-    assert set(found.left_out) == {"nearest tokens, norms, projection", "attention"}
-    assert all("encoder-decoder" in why for why in found.left_out.values())
+    file = of_words(base, "deep")
+    found = inspected(base, file)
+    assert set(found.left_out) == {"nearest tokens, norms, projection"}
+    assert "encoder-decoder" in found.left_out["nearest tokens, norms, projection"]
+    assert list(found.attention) == ["at the answer"]
     shown = printed(found)
-    assert "left out: attention" in shown
     assert "left out: nearest tokens" in shown
+    assert "at the answer" in shown
+    page = page_of(found, tmp_path)
+    assert "Left out: nearest tokens" in page
+    assert "At the answer" in page
 
 
 def test_a_shallow_prompt_of_an_encoder_decoder_model_has_every_part(t5_directory, tmp_path):
