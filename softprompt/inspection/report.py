@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from softprompt.inspection.inspection import AttentionReport, Inspection, SpaceReport
-from softprompt.inspection.spaces import NUM_SHOWN_LAYERS, spread_evenly
 from softprompt.pages.page import percent, write_page
 from softprompt.pages.plots import clouds_plot, norms_plot
+
+NUM_SHOWN_LAYERS = 3
+"""Layers whose nearest tokens a person is shown; the JSON has all."""
 
 
 def write_inspection_report(path: Path, found: Inspection) -> None:
@@ -36,7 +38,14 @@ def shown_spaces(found: Inspection) -> list[SpaceReport]:
     return [found.compared[place] for place in spread_evenly(len(found.compared), NUM_SHOWN_LAYERS)]
 
 
-def strongest_reading(found: Inspection) -> AttentionReport | None:
+def spread_evenly(count: int, most: int) -> list[int]:
+    """At most `most` places among `count`, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(number * (count - 1) / (most - 1)) for number in range(most)]
+
+
+def reading_at_the_answer(found: Inspection) -> AttentionReport | None:
     """The reading at the answer, by which vectors are compared; None where there is none."""
     return found.attention.get("at the answer")
 
@@ -57,7 +66,7 @@ def _facts(found: Inspection) -> list[tuple[str, str]]:
 
 def _vectors(found: Inspection, shown: list[SpaceReport]) -> list[dict[str, object]]:
     """One line a vector: nearest tokens in the shown spaces, rank of its norm, attention."""
-    reading = strongest_reading(found)
+    reading = reading_at_the_answer(found)
     paid = reading.by_vector if reading else [None] * found.num_tokens
     largest = max((share for share in paid if share is not None), default=0.0) or 1.0
     return [

@@ -84,14 +84,3 @@ def vocabulary(base: FrozenBase, kind: PromptKind, place: int) -> Iterator[tuple
     """Every token of the vocabulary: (token ids `[C]`, their vectors in each space), a piece at a time."""
     for ids in torch.arange(base.vocabulary_size).split(TOKENS_AT_ONCE):
         yield ids, token_vectors(base, kind, ids, place)
-
-
-NUM_SHOWN_LAYERS = 3
-"""Layers whose nearest tokens a person is shown; the JSON has all."""
-
-
-def spread_evenly(count: int, most: int) -> list[int]:
-    """At most `most` places among `count`, the first and the last among them."""
-    if count <= most:
-        return list(range(count))
-    return [round(number * (count - 1) / (most - 1)) for number in range(most)]

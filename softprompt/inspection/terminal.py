@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softprompt.inspection.inspection import Inspection, NearToken, Projection
-from softprompt.inspection.report import shown_spaces, strongest_reading
+from softprompt.inspection.report import shown_spaces, reading_at_the_answer
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SHADES = " ▁▂▃▄▅▆▇█"
@@ -41,7 +41,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
 def _print_vectors(found: Inspection, console: Console) -> None:
     shown = shown_spaces(found)
     shown = shown if len(shown) < 3 else [shown[0], shown[-1]]
-    reading = strongest_reading(found)
+    reading = reading_at_the_answer(found)
     paid = reading.by_vector if reading else []
     norms = [f"{norm:.2f}" for norm in found.compared[0].norms.prompt]
     widths = (len(str(found.num_tokens)), max(map(len, [*norms, "norm"])), BAR_COLUMNS + 7 if paid else 0)
