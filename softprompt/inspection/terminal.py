@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from softprompt.inspection.inspection import Inspection, NearToken, Projection
-from softprompt.inspection.report import shown_spaces, reading_at_the_answer
+from softprompt.inspection.report import reading_at_the_answer, shown_spaces
 
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 SHADES = " ▁▂▃▄▅▆▇█"
