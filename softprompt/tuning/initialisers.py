@@ -62,9 +62,7 @@ def initial_prompt(
     return SoftPrompt(token_values(base, token_ids, kind))
 
 
-def from_frequent_tokens(
-    examples: TokenisedRows, num_tokens: int, num_candidates: int, generator: torch.Generator
-) -> list[int]:
+def from_frequent_tokens(examples: TokenisedRows, num_tokens: int, num_candidates: int, generator: torch.Generator) -> list[int]:
     """Token ids drawn without replacement among the most frequent ones of the training rows."""
     counts = sorted(examples.token_counts.items(), key=lambda item: (-item[1], item[0]))
     frequent = [token for token, _ in counts[: max(num_candidates, num_tokens)]]
