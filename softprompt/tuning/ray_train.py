@@ -95,24 +95,31 @@ def _trainer(config: dict[str, Any], resolved: ResolvedRecipe, store: Checkpoint
 
 
 def _fit(trainer: Any) -> dict[str, Any]:
-    """What the first worker returned, however often the controller died.
+    """What the first worker returned, however often the controller died or gave up.
 
     The same trainer is started again, not a new one: a cluster's resources are reserved in its name, and would otherwise stay
     reserved for three minutes for the one that died.
     """
-    from ray.exceptions import RayActorError, RayError
+    from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
-    for deaths in range(MAX_FAILURES + 1):
+    for failures in range(MAX_FAILURES + 1):
         try:
             return dict(trainer.fit().return_value)
-        except RayActorError as error:
-            if deaths == MAX_FAILURES:
-                raise _unfinished(error) from error
-            tell(STEP, "Ray Train's controller died; starting another, which goes on from the last checkpoint")
         except (RayError, TrainingFailedError) as error:
-            raise _unfinished(error) from error
+            if failures == MAX_FAILURES or not _may_be_tried_again(error):
+                raise _unfinished(error) from error
+            tell(STEP, "Ray Train's controller was lost; starting another, which goes on from the last checkpoint")
+            _give_room_back()
     raise AssertionError
+
+
+def _may_be_tried_again(error: Exception) -> bool:
+    """Whether a process died that Ray Train does not replace: its controller, or a worker before all workers stood."""
+    from ray.exceptions import RayActorError
+    from ray.train import ControllerError
+
+    return isinstance(error.controller_failure if isinstance(error, ControllerError) else error, RayActorError)
 
 
 def _give_room_back() -> None:
