@@ -5,6 +5,7 @@ killed four times in one training, once at each moment.
 """
 
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,10 +38,24 @@ class Place:
 
     def add_node(self):
         """A node with room for one worker."""
-        self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        expected = self.num_nodes + 1
+        try:
+            self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        except Exception as error:  # it is up later: Ray gives a node 30 s to start, whatever the machine is busy with
+            print(f"waiting for a node: {error}")
+        while self.num_nodes < expected:
+            time.sleep(0.1)
+
+    @property
+    def num_nodes(self):
+        return sum(node["Alive"] for node in self.cluster.global_state.node_table())
 
     def train(self, run_id, sink, resolved=None):
-        return train_on_ray(resolved or self.resolved, self.dataset, sink, run_id=run_id, storage=str(self.folder / "storage"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+            patch.setenv("OMP_NUM_THREADS", "1")  # fixed threads: sums in one order
+            resolved, storage = resolved or self.resolved, str(self.folder / "storage")
+            return train_on_ray(resolved, self.dataset, sink, run_id=run_id, storage=storage)
 
 
 @dataclass
@@ -63,7 +78,7 @@ def place(tmp_path_factory, llama_directory):
     folder = tmp_path_factory.mktemp("kills")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOFTPROMPT_CACHE", str(folder / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")  # fixed threads: sums in one order
+        patch.setenv("RAY_worker_register_timeout_seconds", "600")
         rows = write_jsonl(folder / "rows.jsonl", colour_rows())
         recipe = write_recipe(folder / "recipe.yaml", llama_directory, rows)
         recipe.write_text(recipe.read_text().replace("steps: 6", TRAINING).replace("validate_every_steps: 3", ""))
@@ -71,9 +86,9 @@ def place(tmp_path_factory, llama_directory):
         validate_dataset(resolved, folder / "dataset", folder / "report.html")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         place = Place(folder, resolved, cluster)
-        place.add_node()
-        place.add_node()
         ray.init(address=cluster.address)
+        place.add_node()
+        place.add_node()
         yield place
         ray.shutdown()
         cluster.shutdown()
