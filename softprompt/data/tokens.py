@@ -34,7 +34,8 @@ from softprompt.release.durable import file_lock
 
 LAYOUT = 1
 """Part of a folder's name: other code that writes other files calls them otherwise."""
-ROWS_AT_ONCE = 256
+ROWS_AT_ONCE = 64
+"""Tokenised by one call: a tokenizer's own records take some two hundred bytes a token."""
 READS_BETWEEN_RELEASES = 512
 """A page fault maps up to 64 KiB, so at most 32 MiB of the file are in a process's resident memory."""
 LONGEST_WAIT_SECONDS = 4 * 3600.0

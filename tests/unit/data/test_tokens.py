@@ -113,10 +113,10 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
 
 
 def test_text_is_tokenised_a_piece_at_a_time(tmp_path, llama_directory):
-    dataset = write_big_dataset(tmp_path / "dataset", megabytes=8)
-    seen = measure("text", 48, llama_directory, dataset)
-    assert seen["token_bytes"] > 8 * 10**6
-    assert seen["anonymous_growth_bytes"] < 48 * 2**20
+    dataset = write_big_dataset(tmp_path / "dataset", megabytes=24)
+    seen = measure("text", 512, llama_directory, dataset)
+    assert seen["token_bytes"] > 48 * 10**6
+    assert seen["peak_growth_while_writing_bytes"] < 64 * 2**20, "its tokens alone would be lists of 100 MB"
 
 
 @pytest.mark.slow
