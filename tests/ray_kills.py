@@ -47,8 +47,10 @@ class Spy:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def pid(self, role):
-        """The living process that has a role, if one has noted it."""
+        """The living process that has a role, if one has noted it; in a worker the sink arrives before its rank is known."""
         found = [note["pid"] for note in self.notes("arrivals") if note["role"] == role and is_alive(note["pid"])]
+        if role == "controller":
+            found = [pid for pid in found if b"TrainController" in command_of(pid)]
         return found[-1] if found else None
 
     def losses(self):
@@ -71,6 +73,13 @@ def is_alive(pid):
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
+
+
+def command_of(pid):
+    """A process's command line, which Ray sets to what runs in it."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def parent(pid):
@@ -187,11 +196,12 @@ class Assassin:
     def strike(self, victim, moment) -> Kill:
         """Kill `victim` (rank 0, rank 1, controller, node) at `moment` (start, mid-step, while writing, right after)."""
         done = Kill(victim, moment)
-        seen = self.watch.complete()
         if moment == "start":
             self._until(lambda: self._newcomer(victim))
             self._kill(done)
             return done
+        self._until(self._is_one_group)
+        seen = self.watch.complete()
         while not self._met(done, seen):
             done.misses += 1
             seen = self.watch.complete()
@@ -199,7 +209,7 @@ class Assassin:
 
     def _met(self, done, seen):
         """Wait for the moment and stop the first worker; kill if the moment is still there."""
-        self._until(lambda: self._has_come(done.moment, seen) and self.spy.pid("rank 0"))
+        self._until(lambda: self._is_one_group() and self._has_come(done.moment, seen))
         if done.moment == "mid-step":
             time.sleep(0.1)
         with suppress(ProcessLookupError, TypeError), stopped(self.spy.pid("rank 0")):
@@ -223,6 +233,12 @@ class Assassin:
         """The victim is there, no step of it is done: everybody who is needed has arrived, and nobody has looked since."""
         roles = ["controller"] if victim == "controller" else ["rank 0", "rank 1"]
         return all(self.spy.pid(role) for role in roles)
+
+    def _is_one_group(self):
+        """The living workers are the living controller's: for a while those of a killed one train on."""
+        arrived = {note["pid"]: note["time"] for note in reversed(self.spy.notes("arrivals"))}
+        controller, *workers = (self.spy.pid(role) for role in ("controller", "rank 0", "rank 1"))
+        return bool(controller and all(workers)) and all(arrived[pid] > arrived[controller] for pid in workers)
 
     def _has_come(self, moment, seen):
         if moment == "while writing":
