@@ -70,9 +70,14 @@ def _role():
 
 def is_alive(pid):
     """Whether a process runs; a zombie does not."""
+    return state_of(pid) not in "XZ"
+
+
+def state_of(pid):
+    """R running, S sleeping, T stopped, Z zombie, X gone and so on."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return "X"
 
 
 def command_of(pid):
@@ -114,6 +119,8 @@ def _is_child(entry, raylet):
 def stopped(pid):
     """A process that stands still meanwhile."""
     os.kill(pid, signal.SIGSTOP)
+    while state_of(pid) not in "TXZ":  # it stops when the system next looks at it, not when the signal is sent
+        time.sleep(0.0005)
     try:
         yield
     finally:
