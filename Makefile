@@ -31,6 +31,9 @@ format: $(VENV)/.dev ## Put the code into its standard form
 test-slow: $(VENV)/.dev ## Tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-kills: $(VENV)/.dev ## Kill workers, the controller and nodes of a real Ray training (about ten minutes)
+	$(BIN)/python -m pytest -m slow -s tests/integration/test_ray_kills.py $(ARGS)
+
 test-soak: $(VENV)/.dev ## Tests that take an hour or more
 	$(BIN)/python -m pytest -m soak $(ARGS)
 

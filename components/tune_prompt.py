@@ -43,16 +43,9 @@ def tune_prompt(
         data, out = Path(dataset.path), Path(prompt.path)
         run_id = start_run(settings.tracking_uri, resolved, read_manifest(data), artifacts=settings.run_artifacts)
         sink = MlflowSink(settings.tracking_uri, run_id)
-        log = tune(
-            resolved,
-            data,
-            out,
-            Path(training_log.path),
-            Path(training_report.path),
-            sink=sink,
-            run_id=run_id,
-            storage=str(out.parent / "checkpoints"),
-        )
+        storage = settings.checkpoints or str(out.parent / "checkpoints")
+        log_file, report = Path(training_log.path), Path(training_report.path)
+        log = tune(resolved, data, out, log_file, report, sink=sink, run_id=run_id, storage=storage)
         for name, value in log.headline.items():
             training_metrics.log_metric(name, value)
         prompt.metadata["digest"] = log.prompt

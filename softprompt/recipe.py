@@ -7,7 +7,7 @@ model a URI names) is `softprompt.resolve`'s business.
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from softprompt.documents import Document
 from softprompt.template import template_fields
@@ -31,6 +31,15 @@ LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.2}
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+
+
+def _ascending(pair: tuple[int, int]) -> tuple[int, int]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the smaller number comes first: [{pair[1]}, {pair[0]}]")
+    return pair
 
 
 class BaseModelSpec(Document):
@@ -216,8 +225,8 @@ class TrainingSpec(Document):
     """What `best` means: `accuracy` (ties go to the lower loss) or `loss`. Default: accuracy where answers are a closed set."""
     patience: int | None = Field(default=None, ge=1)
     """Stop a candidate after so many looks at validation without a better one. Default: never."""
-    num_workers: int = Field(default=1, ge=1, le=1024)
-    """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged."""
+    num_workers: Count | Annotated[tuple[Count, Count], AfterValidator(_ascending)] = 1
+    """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged. `[min, max]`: as many as fit."""
     activation_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time. Causal base models only."""
     seed: int = 0

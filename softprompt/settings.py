@@ -5,6 +5,7 @@
     SOFTPROMPT_POLICIES     folder with <channel>/_policy.yaml; default <home>/environments
     SOFTPROMPT_TRUST_ROOT   the trust root; default <home>/trust/root.json
     SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`; default <home>/keys
+    SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
 
@@ -28,6 +29,8 @@ class Settings:
     policies: Path
     trust_root: Path
     keys: Path
+    checkpoints: str
+    """Empty: beside the prompt."""
     tracking_uri: str
     uses_embedded_store: bool
 
@@ -42,6 +45,7 @@ class Settings:
             policies=Path(env.get("SOFTPROMPT_POLICIES") or home / "environments"),
             trust_root=Path(env.get("SOFTPROMPT_TRUST_ROOT") or home / "trust" / "root.json"),
             keys=Path(env.get("SOFTPROMPT_KEYS") or home / "keys"),
+            checkpoints=env.get("SOFTPROMPT_CHECKPOINTS") or "",
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             uses_embedded_store=not env.get("SOFTPROMPT_STORE"),
         )

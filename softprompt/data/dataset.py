@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,9 @@ from softprompt.documents import Document, canonical_json, sha256_hex
 from softprompt.errors import VerificationFailed
 
 MANIFEST_FILE = "manifest.json"
+ROWS_A_GROUP = 16_384
+"""Rows that Parquet compresses together, and ROWS_AT_ONCE those that a reader holds: a part may be larger than memory."""
+ROWS_AT_ONCE = 256
 INPUT, SUBGROUP = "input:", "subgroup:"
 
 
@@ -72,7 +76,8 @@ def write_dataset(directory: Path, rows: list[Row], labels: tuple[str, ...], fin
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     for part in PARTS:
-        parquet.write_table(_table([row for row in rows if row.part == part]), draft / f"{part}.parquet", compression="zstd")
+        table = _table([row for row in rows if row.part == part])
+        parquet.write_table(table, part_file(draft, part), compression="zstd", row_group_size=ROWS_A_GROUP)
     (draft / MANIFEST_FILE).write_bytes(manifest.to_bytes())
     draft.rename(directory)
     return manifest
@@ -84,14 +89,25 @@ def read_manifest(directory: Path) -> DatasetManifest:
     return DatasetManifest.from_bytes(data, source=str(directory / MANIFEST_FILE))
 
 
+def part_file(directory: Path, part: Part) -> Path:
+    """The file of one part."""
+    return directory / f"{part}.parquet"
+
+
 def read_part(directory: Path, part: Part) -> list[Row]:
     """The rows of one part. VerificationFailed: the file cannot be read."""
-    path = directory / f"{part}.parquet"
+    return list(iter_part(directory, part))
+
+
+def iter_part(directory: Path, part: Part) -> Iterator[Row]:
+    """The rows of one part, a few of them in memory at a time. VerificationFailed: the file cannot be read."""
+    path = part_file(directory, part)
     try:
-        records = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
+                yield from (_row(record, part) for record in batch.to_pylist())
     except (OSError, pa.ArrowException) as error:
         raise VerificationFailed("A part of a dataset cannot be read.", where=str(path), actual=str(error)) from None
-    return [_row(record, part) for record in records]
 
 
 def digest_of_content(rows: list[Row]) -> str:

@@ -1,6 +1,7 @@
 """Token ids to padded tensors that say which positions are scored, and how a seeded epoch is cut into batches."""
 
 import random
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -119,15 +120,20 @@ def epochs(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[list[
     epoch = 0
     while True:
         shuffle = random.Random(f"{seed}/{epoch}")
-        order = list(range(len(lengths)))
+        # Arrays, not lists: four bytes a row, so that a dataset of many millions of rows has an order, too.
+        order, batches = (array("I", range(count)) for count in (len(lengths), -(-len(lengths) // batch_size)))
         shuffle.shuffle(order)
-        batches: list[list[int]] = []
-        for start in range(0, len(order), batch_size * BATCHES_SORTED_TOGETHER):
-            window = sorted(order[start : start + batch_size * BATCHES_SORTED_TOGETHER], key=lambda row: lengths[row])
-            batches += [window[cut : cut + batch_size] for cut in range(0, len(window), batch_size)]
         shuffle.shuffle(batches)
-        yield from batches
+        yield from (_batch(order, lengths, batch_size, number) for number in batches)
         epoch += 1
+
+
+def _batch(order: Sequence[int], lengths: Sequence[int], batch_size: int, number: int) -> list[int]:
+    """Rows of one batch of an epoch: a window of the order is sorted by length, and the batch is cut from it."""
+    window, cut = divmod(number, BATCHES_SORTED_TOGETHER)
+    start = window * batch_size * BATCHES_SORTED_TOGETHER
+    rows = sorted(order[start : start + batch_size * BATCHES_SORTED_TOGETHER], key=lengths.__getitem__)
+    return rows[cut * batch_size : (cut + 1) * batch_size]
 
 
 def _pad(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:

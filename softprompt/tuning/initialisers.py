@@ -4,7 +4,7 @@ Each initialiser picks token ids, or values directly. A shallow prompt starts fr
 a deep one from the keys and values that the base computes for them.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
+from softprompt.data.tokens import TokenisedRows
 from softprompt.engine.batches import Example
 from softprompt.engine.decoder_prefix import DecoderPrefix, num_decoder_layers
 from softprompt.engine.prompts import SoftPrompt
@@ -28,7 +29,7 @@ MOST_ROWS = 10_000
 
 
 def initial_prompt(
-    base: FrozenBase, task: EncodedTask, examples: Sequence[Example], kind: PromptKind, num_tokens: int, init: InitSpec, seed: int
+    base: FrozenBase, task: EncodedTask, examples: TokenisedRows, kind: PromptKind, num_tokens: int, init: InitSpec, seed: int
 ) -> SoftPrompt:
     """A prompt at its starting point.
 
@@ -61,14 +62,10 @@ def initial_prompt(
     return SoftPrompt(token_values(base, token_ids, kind))
 
 
-def from_frequent_tokens(
-    examples: Sequence[Example], num_tokens: int, num_candidates: int, generator: torch.Generator
-) -> list[int]:
+def from_frequent_tokens(examples: TokenisedRows, num_tokens: int, num_candidates: int, generator: torch.Generator) -> list[int]:
     """Token ids drawn without replacement among the most frequent ones of the training rows."""
-    counts = Counter(token for example in examples for token in example.input_ids)
-    frequent = [
-        token for token, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[: max(num_candidates, num_tokens)]
-    ]
+    counts = sorted(examples.token_counts.items(), key=lambda item: (-item[1], item[0]))
+    frequent = [token for token, _ in counts[: max(num_candidates, num_tokens)]]
     order = torch.randperm(len(frequent), generator=generator).tolist()
     return _cycle([frequent[place] for place in order], num_tokens)
 
@@ -78,15 +75,15 @@ def from_class_labels(task: EncodedTask, num_tokens: int) -> list[int]:
     return _cycle([token for answer in task.answers for token in task.encoder.answer_ids(answer.text)], num_tokens)
 
 
-def from_examples(examples: Sequence[Example], num_tokens: int, generator: torch.Generator) -> list[int]:
+def from_examples(examples: TokenisedRows, num_tokens: int, generator: torch.Generator) -> list[int]:
     """The tokens of training rows with their answers, one row of each label in turn, cut to length.
 
     What a few-shot instruction would show the base (Brown et al. 2020), as a place to start from.
     """
     order = torch.randperm(len(examples), generator=generator)[:MOST_ROWS].tolist()
     rows_of: dict[int, list[Example]] = defaultdict(list)
-    for row in order:
-        rows_of[examples[row].answer].append(examples[row])
+    for example in map(examples.__getitem__, order):
+        rows_of[example.answer].append(example)
     in_turn = [example for turn in zip_longest(*rows_of.values()) for example in turn if example]
     tokens = (token for example in in_turn for token in [*example.input_ids, *example.answer_ids])
     return _cycle(list(islice(tokens, num_tokens)), num_tokens)

@@ -1,5 +1,6 @@
 """Everything a prompt is trained with: the frozen base, the rows in tokens, and the recipe's wishes for one candidate."""
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor
 
 from softprompt.base_model import FrozenBase, load_base_model
-from softprompt.data.dataset import read_manifest, read_part
+from softprompt.data.dataset import iter_part, read_manifest
 from softprompt.data.rows import Row
+from softprompt.data.tokens import TokenisedRows, tokenised_rows
 from softprompt.engine.batches import Collator, Example
 from softprompt.engine.concatenate import decoder_start
 from softprompt.engine.encoding import answers_for
@@ -34,12 +36,12 @@ class Job:
     recipe: Recipe
     base: FrozenBase
     task: EncodedTask
-    train: list[Example]
+    train: TokenisedRows
     validation: list[Example]
 
     @classmethod
     def load(cls, resolved: ResolvedRecipe, dataset: Path) -> "Job":
-        """Load base and rows of a resolved recipe.
+        """Load base and rows of a resolved recipe; training rows stay on disk, in tokens.
 
         Args:
             resolved: Says which base, template and verbalisers.
@@ -51,8 +53,9 @@ class Job:
         )
         answers = answers_for(read_manifest(dataset).labels, recipe.task.verbalisers)
         task = EncodedTask.create(base.text, recipe.task.template, answers)
-        validation = sorted(read_part(dataset, "validation"), key=lambda row: row.input_digest)[:MOST_VALIDATION_ROWS]
-        return cls(recipe, base, task, _examples(task, read_part(dataset, "train")), _examples(task, validation))
+        validation = heapq.nsmallest(MOST_VALIDATION_ROWS, iter_part(dataset, "validation"), key=lambda row: row.input_digest)
+        train = tokenised_rows(dataset, task, fingerprint=base.fingerprint)
+        return cls(recipe, base, task, train, _examples(task, validation))
 
     @cached_property
     def strategy(self) -> Strategy:

@@ -171,7 +171,7 @@ def _copies(module: Direct) -> dict[str, Tensor]:
 
 def _batches(job: Job, training: TrainingSpec, done: int, last: int) -> Iterator[tuple[int, list[int]]]:
     """(step, row indices) from the first step that is not done to the last."""
-    order = epochs([example.num_tokens for example in job.train], training.batch_size, training.seed)
+    order = epochs(job.train.lengths, training.batch_size, training.seed)
     return enumerate(islice(order, done, last), start=done)
 
 

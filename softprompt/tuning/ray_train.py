@@ -1,26 +1,24 @@
 """The training loop under Ray Train: each worker holds the frozen base, only the prompt's gradient is exchanged.
 
 One worker goes the same way as many. The worker's function takes plain paths and JSON, so the same entry serves a local Ray and
-a cluster's. A checkpoint is reported at every look at validation; a worker that dies resumes from the last complete one.
+a cluster's. Who dies is replaced, and everybody goes on from the last complete checkpoint: workers and nodes are Ray Train's
+business, its controller, which nobody else restarts, is ours.
 """
 
 import logging
 import os
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from softprompt.errors import ServiceUnavailable, SoftpromptError, error_of
 from softprompt.progress import MetricSink, tell
 from softprompt.resolve import ResolvedRecipe
-from softprompt.tuning.live import Progress
-from softprompt.tuning.population import PopulationState, Run
+from softprompt.tuning.checkpoint_store import CheckpointStore
+from softprompt.tuning.population import PopulationState
+from softprompt.tuning.ray_worker import STEP, train_worker
 
-if TYPE_CHECKING:
-    from softprompt.tuning.job import Job
-
-STEP = "tune_prompt"
-MAX_FAILURES = 3
+MAX_FAILURES = 8
+"""Deaths of workers or nodes, and as many of the controller, that one training outlives."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's smallest store; nothing but paths and metrics goes through it."""
 RAY_SETTINGS = {
@@ -40,38 +38,28 @@ def train_on_ray(
         resolved: The recipe.
         dataset: Dataset artifact, readable by every worker.
         sink: Where metrics go while it runs; travels to the first worker.
-        run_id: In the name of the Ray run, so that only the same run is ever resumed.
-        storage: Folder or URI for checkpoints.
+        run_id: In the name of the run, so that only the same run is ever resumed.
+        storage: For checkpoints: a folder that every worker sees, or `s3://BUCKET/PREFIX`.
 
     Returns:
-        The final state and the facts that `worker` reports.
+        The final state and the facts that `train_worker` reports.
 
     Raises:
         SoftpromptError: What a worker raised.
         ServiceUnavailable: Ray did not bring the training to its end.
     """
-    from ray.exceptions import RayError
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchTrainer
-
     start_ray()
-    workers = resolved.recipe.training.num_workers
-    tell(STEP, f"Ray is up; starting {workers} worker{'s' if workers > 1 else ''}")
-    trainer = TorchTrainer(
-        worker,
-        train_loop_config={"resolved": resolved.to_bytes(), "dataset": str(dataset), "sink": sink},
-        scaling_config=ScalingConfig(num_workers=workers),
-        run_config=RunConfig(
-            name=f"softprompt-{run_id}",
-            storage_path=storage,
-            failure_config=FailureConfig(max_failures=MAX_FAILURES),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
-        ),
-    )
-    try:
-        return _final_state(trainer.fit())
-    except (RayError, TrainingFailedError) as error:
-        raise ServiceUnavailable("Ray did not finish the training.", actual=str(error).strip().splitlines()[-1]) from error
+    run = f"softprompt-{run_id}"
+    store = CheckpointStore(storage, run)
+    tell(STEP, f"Ray is up; starting {_counted(resolved.recipe.training.num_workers)}")
+    config = {"resolved": resolved.to_bytes(), "dataset": str(dataset), "sink": sink, "storage": storage, "run": run}
+    outcome = _fit(_trainer(config | {"threads": int(os.environ.get("OMP_NUM_THREADS") or 0)}, resolved, store, run))
+    if error := outcome.get("error"):
+        raise error_of(*error)
+    found = store.load(outcome["checkpoint"])
+    if found is None:
+        raise ServiceUnavailable("The training's last checkpoint cannot be read.", where=f"{store.where}/{outcome['checkpoint']}")
+    return found
 
 
 def start_ray() -> None:
@@ -89,128 +77,76 @@ def start_ray() -> None:
     ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, logging_level=logging.ERROR)
 
 
-def worker(config: dict[str, Any]) -> None:
-    """What every worker runs.
+def _trainer(config: dict[str, Any], resolved: ResolvedRecipe, store: CheckpointStore, run: str) -> Any:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
 
-    Args:
-        config: `resolved` (JSON bytes), `dataset` (path), `sink`.
+    return TorchTrainer(
+        train_worker,  # type: ignore[arg-type]  # it returns something: `Result.return_value`
+        train_loop_config=config,
+        scaling_config=ScalingConfig(num_workers=resolved.recipe.training.num_workers),  # type: ignore[arg-type]  # a pair is elastic
+        run_config=RunConfig(
+            name=run,
+            storage_path=store.root,
+            storage_filesystem=store.filesystem,
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+
+
+def _fit(trainer: Any) -> dict[str, Any]:
+    """What the first worker returned, however often the controller died or gave up.
+
+    The same trainer is started again, not a new one: a cluster's resources are reserved in its name, and would otherwise stay
+    reserved for three minutes for the one that died.
     """
-    import ray.train
-    import torch
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
 
-    from softprompt.base_model import parameter_digest
-    from softprompt.tuning.job import Job
-    from softprompt.tuning.outcome import judge
-    from softprompt.tuning.population import run_population
-    from softprompt.tuning.workers import Workers
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size()))
-    workers = Workers.current()
-    try:
-        resolved = ResolvedRecipe.from_bytes(config["resolved"], source="the Ray driver")
-        job = Job.load(resolved, Path(config["dataset"]))
-        state, facts = _resume() or (PopulationState(), {"base_digest_before": parameter_digest(job.base.model)})
-        reporter = Reporter(job, config["sink"], facts, is_first=workers.rank == 0)
-        run_population(job, state, workers, reporter)
-        state.outcome = state.outcome or judge(job, state)
-        facts |= {"base_digest_after": parameter_digest(job.base.model)} | facts_of(job)
-        reporter.save(state)
-    except SoftpromptError as error:
-        # Trying again would only fail again; the driver raises it where a person sees it.
-        _save(PopulationState(), {"error": [type(error).__name__, error.what, error.facts]}, is_first=workers.rank == 0)
+    for failures in range(MAX_FAILURES + 1):
+        try:
+            return dict(trainer.fit().return_value)
+        except (RayError, TrainingFailedError) as error:
+            if failures == MAX_FAILURES or not _may_be_tried_again(error):
+                raise _unfinished(error) from error
+            tell(STEP, "Ray Train's controller was lost; starting another, which goes on from the last checkpoint")
+            _give_room_back()
+    raise AssertionError
 
 
-class Reporter:
-    """Tells a person, the metric sink and Ray how far the training is; only the first worker speaks.
+def _may_be_tried_again(error: Exception) -> bool:
+    """Whether a process died that Ray Train does not replace: its controller, or a worker before all workers stood."""
+    from ray.exceptions import RayActorError
+    from ray.train import ControllerError
 
-    Args:
-        job: What is trained.
-        sink: Where metrics go.
-        facts: Kept with each checkpoint.
-        is_first: Whether this is the first worker.
+    return isinstance(error.controller_failure if isinstance(error, ControllerError) else error, RayActorError)
+
+
+def _give_room_back() -> None:
+    """Remove what a lost controller had reserved for its workers, or the next one waits for that room for ever.
+
+    Ray keeps a placement group until the job ends, and Ray Train's own cleaner works only where a dashboard runs.
     """
+    import ray
+    from ray._raylet import PlacementGroupID
+    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
 
-    def __init__(self, job: "Job", sink: MetricSink, facts: dict[str, Any], *, is_first: bool) -> None:
-        self._job, self._sink, self._facts, self._is_first = job, sink, facts, is_first
-
-    def __call__(self, state: PopulationState, run: Run) -> None:
-        """After a look at validation: report it, and keep a checkpoint."""
-        if self._is_first:
-            look = run.loop.measurements[-1]
-            progress = Progress.of(self._job.recipe, state, look)
-            self._sink.log(_points(run, len(state.runs), progress))
-            metrics = look.model_dump(exclude={"candidate", "step", "seconds"}, exclude_none=True)
-            tell(STEP, progress.sentence(look), done=state.steps_done, total=progress.total, **metrics, **progress.facts())
-        self.save(state)
-
-    def save(self, state: PopulationState) -> None:
-        """Keep a checkpoint."""
-        _save(state, self._facts, is_first=self._is_first)
+    job = ray.get_runtime_context().get_job_id()
+    for name, group in placement_group_table().items():
+        if name.endswith(job) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(name))))
 
 
-def facts_of(job: "Job") -> dict[str, Any]:
-    """What the driver, which loads no base, needs to know of the job."""
-    return {
-        "strategy": job.strategy.name,
-        "loss": job.recipe.loss,
-        "num_training_rows": len(job.train),
-        "num_validation_rows": len(job.validation),
-        "total_parameters": job.base.num_parameters,
-        "embedding_rms": job.base.embedding_rms,
-        "mean_row_tokens": sum(example.num_tokens for example in job.train) / len(job.train),
-        "template_examples": [example.model_dump(mode="json") for example in job.task.encoder.examples()],
-        "answers": [answer.model_dump(mode="json") for answer in job.task.answers],
-        "is_encoder_decoder": job.base.is_encoder_decoder,
-    }
+def _unfinished(error: Exception) -> SoftpromptError:
+    """The error of ours that a worker died of, else one that says what Ray said last."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause = getattr(failure, "_base_exc", failure)
+        if isinstance(cause, SoftpromptError):
+            return cause
+    return ServiceUnavailable("Ray did not finish the training.", actual=str(error).strip().splitlines()[-1])
 
 
-def _points(run: Run, num_runs: int, progress: Progress) -> list[tuple[int, dict[str, float]]]:
-    """(step, metrics): the training loss of every step since the last look, and the look itself."""
-    look = run.loop.measurements[-1]
-    start = f"candidate_{run.number + 1}/" if num_runs > 1 else ""
-    first = look.step - len(run.loop.losses) + 1
-    losses = [(first + place, {f"{start}training_loss": loss}) for place, loss in enumerate(run.loop.losses)]
-    exclude = {"candidate", "step", "seconds", "training_loss"}
-    metrics = {f"{start}{name}": value for name, value in look.model_dump(exclude=exclude, exclude_none=True).items()}
-    return [*losses, (look.step, metrics | {"candidates_alive": float(progress.alive)})]
-
-
-def _save(state: PopulationState, facts: dict[str, Any], *, is_first: bool) -> None:
-    """Report a checkpoint to Ray; every worker has to call this, the first one brings the files."""
-    import ray.train
-
-    from softprompt.tuning.checkpoint import save_checkpoint
-
-    with tempfile.TemporaryDirectory(prefix="softprompt-checkpoint-") as folder:
-        if is_first:
-            save_checkpoint(Path(folder), state, facts)
-        ray.train.report({}, checkpoint=ray.train.Checkpoint.from_directory(folder) if is_first else None)
-
-
-def _resume() -> tuple[PopulationState, dict[str, Any]] | None:
-    """The last complete checkpoint of this run, if a worker died before."""
-    import ray.train
-
-    from softprompt.tuning.checkpoint import load_checkpoint
-
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return None
-    with checkpoint.as_directory() as folder:
-        return load_checkpoint(Path(folder))
-
-
-def _final_state(result: Any) -> tuple[PopulationState, dict[str, Any]]:
-    """The state in the last checkpoint of a finished training; a worker's own error is raised again."""
-    from softprompt.tuning.checkpoint import load_checkpoint
-
-    loaded = None
-    if result.checkpoint is not None:
-        with result.checkpoint.as_directory() as folder:
-            loaded = load_checkpoint(Path(folder))
-    if loaded is None:
-        raise ServiceUnavailable("The training left no complete checkpoint.", where=str(result.path))
-    state, facts = loaded
-    if error := facts.get("error"):
-        raise error_of(*error)
-    return state, facts
+def _counted(num_workers: int | tuple[int, int]) -> str:
+    if isinstance(num_workers, int):
+        return f"{num_workers} worker{'s' if num_workers > 1 else ''}"
+    return f"{num_workers[0]} to {num_workers[1]} workers"

@@ -10,7 +10,8 @@ from softprompt.recipe import TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.outcome import best_look, warnings_of
 from softprompt.tuning.population import PopulationState, Run
-from softprompt.tuning.ray_train import STEP, train_on_ray
+from softprompt.tuning.ray_train import train_on_ray
+from softprompt.tuning.ray_worker import STEP
 from softprompt.tuning.report import write_training_report
 from softprompt.tuning.training_log import CandidateResult, TrainingLog
 from softprompt.tuning.training_memory import share_of_full_fine_tuning
@@ -37,7 +38,7 @@ def tune_prompt(
         training_report: File to write the page to.
         sink: Where metrics go while it runs.
         run_id: Names the Ray run.
-        storage: Folder or URI for checkpoints.
+        storage: For checkpoints: a folder that every worker sees, or `s3://BUCKET/PREFIX`.
 
     Raises:
         SoftpromptError: Training failed, or a bit of the base changed (a fault of ours).
@@ -109,7 +110,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         strategy=facts["strategy"],
         loss=facts["loss"],
         optimiser=training.optimiser,
-        num_workers=training.num_workers,
+        num_workers=facts["num_workers"],
         num_training_rows=facts["num_training_rows"],
         num_validation_rows=facts["num_validation_rows"],
         trainable_parameters=file.values.size,

@@ -31,6 +31,14 @@ class Workers:
         """This worker's part of a batch; every worker computes the same division."""
         return items[self.rank :: self.count]
 
+    def first(self, value: T | None) -> T | None:
+        """The value of the first worker that has one, the same for all; they have to be small."""
+        if self.count == 1:
+            return value
+        found: list[T | None] = [None] * self.count
+        dist.all_gather_object(found, value)
+        return next((value for value in found if value is not None), None)
+
     def sum(self, *values: Tensor) -> list[Tensor]:
         """Element-wise sums over all workers, each value in its own shape, in one exchange."""
         if self.count == 1:

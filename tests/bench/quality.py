@@ -13,6 +13,7 @@ LoRA and full fine-tuning the best of the three that were tried for each on the 
 
 import csv
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from softprompt.base_model import FrozenBase, load_base_model
+from softprompt.data.tokens import TokenisedRows, write_tokens
 from softprompt.engine.answers import AnswerTrie
 from softprompt.engine.batches import Batch, Collator, Example, epochs
 from softprompt.engine.encoding import answers_for
@@ -102,7 +104,7 @@ class Method:
 
 def ours(base: FrozenBase, task: Task, kind: PromptKind, num_tokens: int, steps: int, seed: int) -> Method:
     """softprompt's parameterisation, initialiser, optimiser and rates, as a recipe that names none of them has them."""
-    job = Job(_recipe(kind, num_tokens, steps, seed), base, task.encoded, task.train, [])
+    job = Job(_recipe(kind, num_tokens, steps, seed), base, task.encoded, _on_disk(task.train), [])
     state = LoopState.begin(job, Candidate())
     trained, strategy, head = Trained.at(job, 0, Candidate(), state), choose_strategy(base, kind), Head(base)
 
@@ -110,6 +112,12 @@ def ours(base: FrozenBase, task: Task, kind: PromptKind, num_tokens: int, steps:
         return head(strategy.hidden(strategy.prefix(trained.module.prompt()), batch), tokens)
 
     return Method(trained.module, trained.training, logits)
+
+
+def _on_disk(examples: list[Example]) -> TokenisedRows:
+    with tempfile.TemporaryDirectory() as folder:  # mapped files stay readable when their names are gone
+        write_tokens(Path(folder) / "rows", [examples])
+        return TokenisedRows(Path(folder) / "rows")
 
 
 def _recipe(kind: PromptKind, num_tokens: int, steps: int, seed: int) -> Recipe:

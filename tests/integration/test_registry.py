@@ -23,7 +23,7 @@ from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
 from softprompt.tuning.job import Job
 from softprompt.tuning.outcome import judge
 from softprompt.tuning.population import PopulationState, run_population
-from softprompt.tuning.ray_train import facts_of
+from softprompt.tuning.ray_worker import facts_of
 from softprompt.tuning.tune import write_results
 from softprompt.tuning.workers import Workers
 from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
@@ -59,7 +59,7 @@ def outputs(folder: Path, *, floor: float) -> Outputs:
     job = Job.load(resolved, folder / "dataset")
     state = run_population(job, PopulationState(), Workers(), lambda state, run: None)
     state.outcome = judge(job, state)
-    facts = {"base_digest_before": "0" * 64, "base_digest_after": "0" * 64} | facts_of(job)
+    facts = {"base_digest_before": "0" * 64, "base_digest_after": "0" * 64} | facts_of(job, Workers())
     write_results(resolved, state, facts, folder / "prompt", folder / "log.json")
     names = ("dataset", "prompt", "log.json", "gates.json", "report.html")
     evaluate_prompt(resolved, *(folder / name for name in names))

@@ -99,6 +99,17 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize(("given", "expected"), [("3", 3), ("[1, 4]", (1, 4)), ("[2, 2]", (2, 2))])
+def test_workers_are_a_number_or_a_range(given, expected):
+    assert read(GOOD.replace("gates:", f"training: {{num_workers: {given}}}\ngates:")).training.num_workers == expected
+
+
+@pytest.mark.parametrize("given", ["0", "[0, 2]", "[3, 2]", "[1, 2, 3]", "[1, 5000]", "many"])
+def test_a_range_of_workers_that_cannot_be_is_refused(given):
+    with pytest.raises(InvalidRecipe, match=r"training\.num_workers"):
+        read(GOOD.replace("gates:", f"training: {{num_workers: {given}}}\ngates:"))
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_recipe_is_refused_with_its_place(case):
     old, new, message = WRONG[case]

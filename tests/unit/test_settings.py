@@ -22,6 +22,7 @@ def test_what_is_set_is_taken():
             "SOFTPROMPT_POLICIES": "/p",
             "SOFTPROMPT_TRUST_ROOT": "/t",
             "SOFTPROMPT_KEYS": "/k",
+            "SOFTPROMPT_CHECKPOINTS": "s3://c",
             "MLFLOW_TRACKING_URI": "http://mlflow:5000",
         }
     )
@@ -29,3 +30,4 @@ def test_what_is_set_is_taken():
     assert (settings.policies, settings.trust_root) == (Path("/p"), Path("/t"))
     assert settings.signing_key("staging") == Path("/k/publish-staging.pem")
     assert settings.run_artifacts is None
+    assert settings.checkpoints == "s3://c"

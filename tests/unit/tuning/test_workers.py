@@ -21,6 +21,10 @@ def losses_and_values(resolved: bytes, dataset) -> tuple[list[float], torch.Tens
 def one_of_many(rank: int, count: int, port: int, resolved: bytes, dataset, out) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
+    last = count - 1
+    assert Workers.current().first(f"of {rank}" if rank == last else None) == f"of {last}"
+    assert Workers.current().first(f"of {rank}") == "of 0"
+    assert Workers.current().first(None) is None
     result = losses_and_values(resolved, dataset)
     if rank == 0:
         torch.save(result, out)
