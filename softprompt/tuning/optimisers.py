@@ -7,8 +7,8 @@ from softprompt.recipe import TrainingSpec
 
 NETWORK_LEARNING_RATE = 0.01
 """Of a residual network's weights, as a share of the vectors' rate."""
-ADAM_BETAS = (0.9, 0.95)
-"""Of gradient and squared gradient; on the demo 0.95 and the usual 0.999 are equal within noise (docs/benchmarks.md)."""
+ADAM_BETAS = (0.5, 0.95)
+"""Of gradient and squared gradient. With the usual 0.9 a deep prompt swings at rates that 0.5 bears (docs/tuning-log.md)."""
 
 
 def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Optimizer:
