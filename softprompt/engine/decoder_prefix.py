@@ -19,6 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from softprompt.base_model import FrozenBase
 from softprompt.engine.batches import Batch
+from softprompt.engine.concatenate import decoder_start
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.shared_prefix import PrefixCache, expand_rows
 from softprompt.errors import UnsupportedBaseModel
@@ -71,7 +72,7 @@ class DecoderPrefix:
         """Read input texts of equal length `[B, T]`; returns `[B, H]` and the rows' state."""
         mask = torch.ones_like(input_ids)
         rows = DecoderRows(self.base, self._encode(input_ids, mask), mask, _expand(prefix, len(input_ids)))
-        first = torch.full_like(input_ids[:, :1], int(self.base.model.config.decoder_start_token_id))
+        first = torch.full_like(input_ids[:, :1], decoder_start(self.base) or 0)
         return rows.extend(first)[:, -1], rows
 
     @torch.no_grad()

@@ -79,7 +79,7 @@ class Predictor:
         found: dict[int, Prediction] = {}
         for rows in _of_equal_length(ids, self._batch_size):
             check_length(self.base, self._prefix.num_tokens, len(ids[rows[0]]) + 1)
-            batch = torch.tensor([list(ids[row]) for row in rows], device=self.base.model.device)
+            batch = torch.tensor([ids[row] for row in rows], device=self.base.model.device)
             found |= zip(rows, self._answer(batch), strict=True)
             if progress:
                 progress(len(found))

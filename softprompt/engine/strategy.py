@@ -78,16 +78,16 @@ def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_che
 
     if base.model.device.type == "cuda" and Packed.refusal(base) is None:
         return Packed(base, activation_checkpointing=activation_checkpointing)
-    if not base.is_encoder_decoder and SharedPrefix.refusal(base) is None:
+    refusal = DecoderPrefix.refusal(base) if base.is_encoder_decoder else SharedPrefix.refusal(base)
+    if not base.is_encoder_decoder and refusal is None:
         return SharedPrefix(base, activation_checkpointing=activation_checkpointing)
     if activation_checkpointing:
         raise UnsupportedBaseModel(
             f"Activation checkpointing is not supported on {base.model.config.model_type}.",
             expected="a causal model with a key-value cache",
-            actual=SharedPrefix.refusal(base) or "an encoder-decoder model",
+            actual="an encoder-decoder model" if base.is_encoder_decoder else refusal or "",
             hint="Set training.activation_checkpointing: false.",
         )
-    refusal = DecoderPrefix.refusal(base) if base.is_encoder_decoder else SharedPrefix.refusal(base)
     if base.is_encoder_decoder and refusal is None and kind != "shallow":
         return DecoderPrefix(base)
     if kind == "deep":

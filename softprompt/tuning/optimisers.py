@@ -1,9 +1,12 @@
 """The optimisers a recipe can name, and their state as plain tensors for a checkpoint."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from softprompt.recipe import TrainingSpec
+from softprompt.tuning.parameterisation import NETWORK
 
 NETWORK_LEARNING_RATE = 0.01
 """Of a residual network's weights, as a share of the vectors' rate."""
@@ -18,7 +21,7 @@ def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Op
         training: Names the optimiser and its weight decay.
         module: Whose parameters are trained.
     """
-    groups = [{"params": [parameter], "name": name} for name, parameter in module.named_parameters()]
+    groups = named_groups(module)
     if training.optimiser == "adamw":
         return torch.optim.AdamW(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
     from transformers.optimization import Adafactor
@@ -29,10 +32,15 @@ def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Op
     )
 
 
+def named_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """One group a parameter, under its name, by which its state is saved."""
+    return [{"params": [parameter], "name": name} for name, parameter in module.named_parameters()]
+
+
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Set every group's rate for one step; a network's own is smaller (`NETWORK_LEARNING_RATE`)."""
     for group in optimiser.param_groups:
-        group["lr"] = rate if group["name"] == "offset" else rate * NETWORK_LEARNING_RATE
+        group["lr"] = rate * NETWORK_LEARNING_RATE if group["name"] in NETWORK else rate
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

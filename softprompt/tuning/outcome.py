@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ def judge(job: Job, state: PopulationState) -> Outcome:
     """
     probabilities: dict[int, Tensor] = {}
     if job.task.trie is not None:
-        probabilities = {run.number: probabilities_of(job, run) for run in {run.number: run for run in state.seeds}.values()}
+        probabilities = {run.number: probabilities_of(job, run) for run in state.seeds}
     return Outcome(warnings=tuple(_warnings(job, state, probabilities)), seeds=_spread(job, state, probabilities))
 
 
@@ -37,7 +36,7 @@ def warnings_of(run: Run) -> tuple[str, ...]:
     """What went wrong with one run, as far as its numbers alone tell."""
     start, end, scale = run.loop.parameters["start"], run.loop.best_values, run.loop.parameters["scale"]
     found = [diagnosis.unmoved(start, end, scale), diagnosis.exploded(start, end)]
-    return tuple(sentence for sentence in found if sentence)
+    return tuple(filter(None, found))
 
 
 def probabilities_of(job: Job, run: Run) -> Tensor:
@@ -50,12 +49,12 @@ def probabilities_of(job: Job, run: Run) -> Tensor:
 
 def _warnings(job: Job, state: PopulationState, probabilities: dict[int, Tensor]) -> list[str]:
     winner = state.winner
-    checks = [
-        partial(_constant, job, probabilities.get(winner.number)),
-        partial(diagnosis.indistinguishable, _last_comparison(state), len(job.validation)),
-        partial(_few, job, best_look(winner)),
+    found = [
+        _constant(job, probabilities.get(winner.number)),
+        diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
+        _few(job, best_look(winner)),
     ]
-    return [*warnings_of(winner), *(sentence for check in checks if (sentence := check()))]
+    return [*warnings_of(winner), *filter(None, found)]
 
 
 def _last_comparison(state: PopulationState) -> list[Measurement]:

@@ -1,7 +1,7 @@
 """What the optimiser changes: how far the prompt has moved from its start, counted in the size of the vectors around it.
 
 A learning rate then means the same for every base model, for every layer and for keys and values alike: a rate of 0.1 moves each
-number by about a tenth of what is usual there, a step. Measured on Banking77: see docs/benchmarks.md.
+number by about a tenth of what is usual there, a step. Measured on Banking77: see docs/tuning-log.md.
 """
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.recipe import PromptSpec
+
+NETWORK = ("down", "up")
+"""Parameters of a residual network; all others count moves of vectors."""
 
 
 class Direct(nn.Module):

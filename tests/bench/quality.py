@@ -37,7 +37,7 @@ from softprompt.engine.task import EncodedTask
 from softprompt.recipe import Candidate, PromptKind, Recipe, TrainingSpec
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate
-from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate
+from softprompt.tuning.optimisers import named_groups, optimiser_tensors, restore_optimiser, set_learning_rate
 from tests.bench.rows import BenchRow, bench_arguments, show
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -93,11 +93,13 @@ class Method:
 
     Attributes:
         module: Holds the parameters to train.
-        training: Steps, optimiser, rate and schedule.
+        optimiser: Over these; softprompt's own, or stock AdamW as it comes.
+        training: Steps, rate and schedule.
         logits: Batch and token ids (None: all) to `[M, U]` or `[M, V]`.
     """
 
     module: nn.Module
+    optimiser: torch.optim.Optimizer
     training: TrainingSpec
     logits: Callable[[Batch, Tensor | None], Tensor]
 
@@ -111,7 +113,7 @@ def ours(base: FrozenBase, task: Task, kind: PromptKind, num_tokens: int, steps:
     def logits(batch: Batch, tokens: Tensor | None) -> Tensor:
         return head(strategy.hidden(strategy.prefix(trained.module.prompt()), batch), tokens)
 
-    return Method(trained.module, trained.training, logits)
+    return Method(trained.module, trained.optimiser, trained.training, logits)
 
 
 def _on_disk(examples: list[Example]) -> TokenisedRows:
@@ -148,7 +150,7 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
         found = out[batch.rows, batch.positions + shift]
         return found if tokens is None else found[:, tokens]
 
-    return Method(model, training, logits)
+    return Method(model, torch.optim.AdamW(named_groups(_trainable(model)), weight_decay=0.0), training, logits)
 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
@@ -213,7 +215,7 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
     labels, num_tokens = TASKS[cell.task]
     task = load_task(base, labels)
     method = METHODS[cell.method](base, task, num_tokens, cell.steps, cell.seed)
-    optimiser = build_optimiser(method.training, _trainable(method.module))
+    optimiser = method.optimiser
     points, done, seconds = _resume(folder / f"{cell.name}.safetensors", method.module, optimiser)
     collate = Collator(task.trie if cell.loss == "answers" else None, None)
     order = epochs([example.num_tokens for example in task.train], BATCH, cell.seed)
@@ -231,11 +233,11 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
 
 
 def _trainable(module: nn.Module) -> nn.Module:
-    """A module of just the parameters that are trained, as `build_optimiser` wants it."""
+    """A module of just the parameters that are trained."""
     chosen = nn.ParameterDict()
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            chosen["offset" if name == "offset" else name.replace(".", "/")] = parameter
+            chosen[name.replace(".", "/")] = parameter
     return chosen
 
 
@@ -261,7 +263,7 @@ def accuracy(method: Method, task: Task) -> float:
 def _keep(file: Path, module: nn.Module, optimiser: torch.optim.Optimizer, points: list[tuple[int, float, float]]) -> None:
     tensors = {f"p/{name}": value.detach().clone() for name, value in _trainable(module).named_parameters()}
     tensors |= {f"o/{name}": value for name, value in optimiser_tensors(optimiser).items()}
-    save_file(tensors, file.with_suffix(".new"), metadata={"points": json.dumps(points)})
+    save_file(tensors, file.with_suffix(".new"))
     file.with_suffix(".new").rename(file)
     file.with_suffix(".json").write_text(json.dumps(points))
 
