@@ -19,6 +19,8 @@ Optimiser = Literal["adamw", "adafactor"]
 ValidationMetric = Literal["accuracy", "loss"]
 Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
 Baseline = Literal["bare_base", "instruction"]
+RowAction = Literal["refuse", "drop", "warn", "ignore"]
+SetAction = Literal["refuse", "warn", "ignore"]
 
 METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
     "classification": ("accuracy", "macro_f1"),
@@ -70,28 +72,114 @@ class SplitSpec(Document):
     """Another seed, another division."""
 
 
+class FindingActions(Document):
+    """What happens when a check finds something: `refuse` the dataset, `drop` the rows and say so, `warn`, or `ignore`."""
+
+    unreadable: RowAction = "refuse"
+    """Rows that are not JSON or CSV, lack a column, or whose cells are empty or of another type."""
+    unknown_labels: RowAction = "refuse"
+    """Labels that `task.labels` does not list, or that no training row has."""
+    too_long: RowAction = "refuse"
+    """Rows that do not fit into the base model's context beside the prompt."""
+    odd_characters: RowAction = "warn"
+    """Control characters, invisible ones, replacement characters."""
+    mojibake: RowAction = "warn"
+    """Text that was read with the wrong encoding once."""
+    mixed_scripts: RowAction = "warn"
+    """Words of letters from several scripts that look alike."""
+    personal_data: RowAction = "warn"
+    """E-mail addresses, phone and card numbers, IBANs, national ids; never printed in full."""
+    instructions: RowAction = "warn"
+    """Texts that try to instruct the model."""
+    duplicates: RowAction = "warn"
+    """The same input and answer again."""
+    conflicts: RowAction = "warn"
+    """The same input with another answer; refused beyond `limits.conflicts` whatever stands here, unless they are dropped."""
+    near_duplicates: RowAction = "warn"
+    """Almost the same input within one part."""
+    leakage: RowAction = "drop"
+    """Training or validation rows that ask what a test row asks, exactly or almost."""
+    wrong_labels: RowAction = "warn"
+    """Labels that a model of the other rows finds very unlikely."""
+    poison: RowAction = "warn"
+    """A word or phrase that predicts one label far too well."""
+    torn_groups: SetAction = "warn"
+    """Groups that a given split puts into several parts."""
+    label_names: SetAction = "warn"
+    """Labels that differ by case, spaces or underscores only."""
+    rare_labels: SetAction = "warn"
+    """Labels with fewer training rows than `limits.rows_of_label`."""
+    imbalance: SetAction = "warn"
+    """A most frequent label with more than `limits.imbalance` times the rows of the rarest."""
+    missing_labels: SetAction = "warn"
+    """Labels that validation or test rows do not have."""
+    few_rows: SetAction = "warn"
+    """Too few validation or test rows to tell candidates apart."""
+    languages: SetAction = "warn"
+    """A second language or script in a small share of the rows."""
+    drift: SetAction = "warn"
+    """Rows unlike those of `reference`."""
+
+
+class DataLimits(Document):
+    """Where the checks draw their lines."""
+
+    rows_of_label: int = Field(default=5, ge=1)
+    """Fewest training rows of a label."""
+    imbalance: float = Field(default=50.0, ge=1)
+    """Rows of the most frequent label to one of the rarest."""
+    conflicts: Fraction = 0.05
+    """Share of rows whose input stands elsewhere with another answer, above which nothing good can be learned."""
+    similarity: float = Field(default=0.9, gt=0.5, le=1)
+    """Jaccard similarity of two inputs' five-character pieces from which they are almost the same."""
+    sample_rows: int = Field(default=20_000, ge=100)
+    """Rows, drawn by the split's seed, that checks with a model of their own look at: wrong labels, poison, languages."""
+
+
 class DatasetSpec(Document):
     """Which rows, and what their columns mean. The input columns are those that the template names."""
 
     uri: Text
-    """`embedded://tickets`, a path (relative to the recipe), `file://`, or `s3://bucket/key`; JSONL or CSV, by its ending."""
+    """`embedded://tickets`, a path (relative to the recipe), `file://`, `s3://bucket/key`, `https://`, or
+    `hf://datasets/org/name@revision`: JSONL, CSV, TSV, Parquet or Arrow by its ending, `.gz` and `.zst` too, or a folder of them."""
     test_uri: str = ""
-    """Rows for the gates in a file of their own; then `split.test` must be 0."""
-    target_column: Text
+    """Rows for the gates in a place of their own; then `split.test` must be 0."""
+    target_column: str = ""
     """The column with the right answer: a label, or the text to generate."""
+    messages_column: str = ""
+    """Instead: the column with a conversation, a list of `{role, content}`; every turn of the assistant is an answer to learn."""
     id_column: str = ""
     """The column that names a row in reports; empty: the row's source line."""
+    split_column: str = ""
+    """The column that says `train`, `validation` or `test`; then `split.test` must be 0."""
+    group_column: str = ""
+    """Rows with the same value here (one customer, one conversation) are never torn apart by the split."""
+    must_pass_column: str = ""
+    """The column that is true for rows every approved prompt must answer rightly."""
     subgroup_columns: tuple[str, ...] = ()
     """Columns whose values name subgroups of rows, kept with each row for gates on slices."""
     split: SplitSpec = SplitSpec()
     """How rows are divided into training, validation and test."""
+    on_finding: FindingActions = FindingActions()
+    """What each check's findings lead to."""
+    limits: DataLimits = DataLimits()
+    """Where the checks draw their lines."""
+    reference: str = ""
+    """An earlier dataset artifact (a folder or `s3://` prefix) that drift is measured against, the champion's for example."""
+    engine: Literal["local", "ray"] = "local"
+    """Where rows are looked at: in this process, or by Ray Data over a cluster. The findings are the same."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
-        if self.test_uri and self.split.test:
-            raise ValueError("split.test must be 0 when test_uri gives the test rows")
-        if not self.test_uri and not self.split.test:
-            raise ValueError("split.test must be above 0, or test_uri must give the test rows: gates need rows of their own")
+        if bool(self.target_column) == bool(self.messages_column):
+            raise ValueError("target_column: give the answer's column here, or the conversation's in messages_column")
+        named = [name for name, given in (("test_uri", self.test_uri), ("split_column", self.split_column)) if given]
+        if len(named) == 2:
+            raise ValueError("split_column: test_uri already says which rows are the test's; give one of the two")
+        if named and self.split.test:
+            raise ValueError(f"split.test must be 0 when {named[0]} gives the test rows")
+        if not named and not self.split.test:
+            raise ValueError("split.test must be above 0, or test_uri or split_column must give the test rows: gates need them")
         if not self.split.validation:
             raise ValueError("split.validation must be above 0: the best checkpoint is picked on it")
         if self.split.validation + self.split.test >= 0.9:
@@ -105,7 +193,10 @@ class TaskSpec(Document):
     type: TaskType
     """`classification`: pick one of the labels. `generation`: write a text."""
     template: Text
-    """The input text around a row's columns, each in braces: `"Message: {text}\\nAnswer:"`; `{{` is a brace."""
+    """The input text around a row's columns, each in braces: `"Message: {text}\\nAnswer:"`; `{{` is a brace. For conversations
+    `"{messages}"`: the base model's own chat template."""
+    labels: tuple[Text, ...] = ()
+    """The labels there are. Default: those of the training rows."""
     verbalisers: dict[str, Text] = Field(default_factory=dict)
     """Label -> the answer text the model gives for it. Default: a space, then the label with `_` as spaces."""
     max_new_tokens: int = Field(default=64, ge=1, le=4096)
@@ -115,8 +206,8 @@ class TaskSpec(Document):
     def _check_template(self) -> Self:
         if not _fields("template", self.template):
             raise ValueError('template: names no column; put one in braces, as in "Message: {text}\\nAnswer:"')
-        if self.verbalisers and self.type == "generation":
-            raise ValueError("verbalisers: only a classification has labels")
+        if (self.verbalisers or self.labels) and self.type == "generation":
+            raise ValueError("verbalisers, labels: only a classification has labels")
         return self
 
 
@@ -361,6 +452,8 @@ def _impossible(recipe: Recipe) -> list[str]:
         problems.append("training.validation_metric: 'accuracy' needs training.loss 'answers'; use 'loss'")
     if recipe.task.type == "generation" and recipe.prompt.init.method == "class_labels":
         problems.append("prompt.init: class_labels needs labels, a generation has none")
+    if recipe.dataset.messages_column and (recipe.task.type, recipe.task.template) != ("generation", "{messages}"):
+        problems.append('task.template: conversations need type: generation and template: "{messages}"')
     if recipe.dataset.target_column in recipe.input_columns:
         problems.append(f"task.template: contains the answer itself, column {recipe.dataset.target_column!r}")
     if not any(gate.severity == "block" for gate in recipe.gates):

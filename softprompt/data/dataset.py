@@ -1,86 +1,106 @@
 """The dataset artifact: one Parquet file a part and a manifest. Immutable; the same rows give the same bytes."""
 
+import hashlib
 import os
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
+from numpy.typing import NDArray
 
 from softprompt.artifact import Sha256, read_capped
-from softprompt.data.rows import PARTS, Finding, Part, Row
-from softprompt.documents import Document, canonical_json, sha256_hex
+from softprompt.data.rows import PARTS, Finding, Part, Row, Severity
+from softprompt.data.statistics.profile import DatasetProfile
+from softprompt.data.table import RowTable, row_of
+from softprompt.documents import Document, canonical_json
 from softprompt.errors import VerificationFailed
 
 MANIFEST_FILE = "manifest.json"
 ROWS_A_GROUP = 16_384
 """Rows that Parquet compresses together, and ROWS_AT_ONCE those that a reader holds: a part may be larger than memory."""
 ROWS_AT_ONCE = 256
-INPUT, SUBGROUP = "input:", "subgroup:"
+BASELINE = "baseline"
+"""Column of the classical baseline's answer, in the parts that it did not learn from."""
 
 
 class FindingRecord(Document):
     """A finding as it is kept with the dataset."""
 
     check: str
-    severity: Literal["refuse", "warn"]
+    severity: Severity
     message: str
     num_rows: int
     places: tuple[str, ...]
     """The first hundred of them."""
+    details: tuple[str, ...] = ()
+    """What is there, parallel to `places`; personal data masked."""
+
+    @classmethod
+    def of(cls, found: Finding) -> "FindingRecord":
+        """The record of a finding."""
+        return cls(
+            check=found.check,
+            severity=found.severity,
+            message=found.message,
+            num_rows=found.num_rows,
+            places=found.places,
+            details=found.details,
+        )
+
+
+class BaselineRecord(Document):
+    """The classical baseline: TF-IDF and logistic regression, fitted on the training rows."""
+
+    train_rows: int
+    """Rows that it was fitted on; fewer than there are where it was fitted on a sample."""
+    validation_accuracy: float
+    test_accuracy: float
 
 
 class DatasetManifest(Document):
     """What a dataset artifact holds."""
 
-    schema_version: Literal[1] = 1
+    schema_version: int = 1
     content_digest: Sha256
     """sha256 over the rows' content and parts, in an order of their own: independent of file, format and row order."""
     num_rows: dict[Part, int]
     labels: tuple[str, ...]
     """Sorted; empty for a generation."""
     num_rows_by_label: dict[str, int]
+    num_dropped: dict[str, int] = {}
+    """Check -> rows that it left out."""
     findings: tuple[FindingRecord, ...]
+    baseline: BaselineRecord | None = None
+    """None for a generation."""
+    profile: DatasetProfile | None = None
+    """What later datasets are compared with."""
 
 
-def write_dataset(directory: Path, rows: list[Row], labels: tuple[str, ...], findings: list[Finding]) -> DatasetManifest:
+def write_dataset(
+    directory: Path, table: RowTable, part: NDArray[np.int8], kept: NDArray[np.bool_], baseline: Sequence[str], manifest: DatasetManifest
+) -> None:
     """Write the artifact, complete or not at all.
 
     Args:
         directory: Must not exist, or be empty.
-        rows: Rows with their parts.
-        labels: The closed set of answers; empty for a generation.
-        findings: What was found and tolerated.
+        table: All rows.
+        part: `[R]` each row's part, as a place in `PARTS`.
+        kept: `[R]` which rows belong to the dataset.
+        baseline: `[R]` the classical baseline's answers, empty for rows that it was not asked; or nothing at all.
+        manifest: What the artifact holds.
     """
-    counts, by_label = Counter(row.part for row in rows), Counter(row.target for row in rows)
-    manifest = DatasetManifest(
-        content_digest=digest_of_content(rows),
-        num_rows={part: counts[part] for part in PARTS},
-        labels=labels,
-        num_rows_by_label={label: by_label[label] for label in labels},
-        findings=tuple(
-            FindingRecord(
-                check=found.check,
-                severity=found.severity,
-                message=found.message,
-                num_rows=len(found.places),
-                places=found.places[:100],
-            )
-            for found in findings
-        ),
-    )
     draft = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    for part in PARTS:
-        table = _table([row for row in rows if row.part == part])
-        parquet.write_table(table, part_file(draft, part), compression="zstd", row_group_size=ROWS_A_GROUP)
+    for code, name in enumerate(PARTS):
+        answers = baseline if name != "train" else ()
+        _write_part(part_file(draft, name), table, kept & (part == code), name, answers)
     (draft / MANIFEST_FILE).write_bytes(manifest.to_bytes())
     draft.rename(directory)
-    return manifest
 
 
 def read_manifest(directory: Path) -> DatasetManifest:
@@ -101,37 +121,51 @@ def read_part(directory: Path, part: Part) -> list[Row]:
 
 def iter_part(directory: Path, part: Part) -> Iterator[Row]:
     """The rows of one part, a few of them in memory at a time. VerificationFailed: the file cannot be read."""
-    path = part_file(directory, part)
+    for record in _records(part_file(directory, part)):
+        record.pop(BASELINE, None)
+        yield row_of(record)
+
+
+def read_baseline(directory: Path, part: Part) -> list[str]:
+    """The classical baseline's answers to the rows of a part, in their order; empty where there is none.
+
+    Raises:
+        VerificationFailed: The file cannot be read.
+    """
+    return [str(record[BASELINE]) for record in _records(part_file(directory, part)) if BASELINE in record]
+
+
+def digest_of_content(rows: Iterable[Row]) -> str:
+    """sha256 over what the rows say and the part each is in; ids, files and lines are left out."""
+    digests = sorted(
+        hashlib.sha256(canonical_json([row.part, row.inputs, row.target, row.subgroups, row.must_pass])).digest() for row in rows
+    )
+    total = hashlib.sha256()
+    for digest in digests:
+        total.update(digest)
+    return total.hexdigest()
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with parquet.ParquetFile(path, buffer_size=2**20, pre_buffer=False) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, use_threads=False):
-                yield from (_row(record, part) for record in batch.to_pylist())
+                yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise VerificationFailed("A part of a dataset cannot be read.", where=str(path), actual=str(error)) from None
 
 
-def digest_of_content(rows: list[Row]) -> str:
-    """sha256 over what the rows say and the part each is in; ids and lines are left out."""
-    content = sorted(sha256_hex(canonical_json([row.part, row.inputs, row.target, row.subgroups])) for row in rows)
-    return sha256_hex(canonical_json(content))
-
-
-def _table(rows: list[Row]) -> pa.Table:
-    columns: dict[str, list[str | int]] = {
-        "id": [row.id for row in rows],
-        "line": [row.line for row in rows],
-        "target": [row.target for row in rows],
-    }
-    for prefix, cells in ((INPUT, [row.inputs for row in rows]), (SUBGROUP, [row.subgroups for row in rows])):
-        for name in sorted(cells[0]) if cells else ():
-            columns[prefix + name] = [cell[name] for cell in cells]
-    return pa.table(columns)
-
-
-def _row(record: dict[str, object], part: Part) -> Row:
-    def columns(prefix: str) -> dict[str, str]:
-        return {name.removeprefix(prefix): str(value) for name, value in record.items() if name.startswith(prefix)}
-
-    line = record["line"]
-    assert isinstance(line, int)
-    return Row(str(record["id"]), line, columns(INPUT), str(record["target"]), columns(SUBGROUP), part)
+def _write_part(path: Path, table: RowTable, chosen: NDArray[np.bool_], name: Part, baseline: Sequence[str]) -> None:
+    schema = table.schema.append(pa.field(BASELINE, pa.string())) if len(baseline) else table.schema
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        start = 0
+        for batch in table.batches():
+            rows = np.nonzero(chosen[start : start + batch.num_rows])[0]
+            piece = batch.take(pa.array(rows))
+            at = piece.schema.get_field_index("part")
+            piece = piece.set_column(at, piece.schema.field(at), pa.array([name] * len(rows), pa.string()))
+            if len(baseline):
+                piece = piece.append_column(schema.field(BASELINE), pa.array([baseline[start + row] for row in rows], pa.string()))
+            if len(rows):
+                writer.write_batch(piece, row_group_size=ROWS_A_GROUP)
+            start += batch.num_rows

@@ -1,11 +1,18 @@
-"""The dataset as one page: whether it was taken, why not, and which rows to mend."""
+"""The dataset as one page and as JSON: whether it was taken, why not, which rows to mend, and what the rows are like."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from softprompt.data.rows import PARTS, Finding, Row
+import numpy as np
+from numpy.typing import NDArray
+
+from softprompt.data.checks.learned import Learned
+from softprompt.data.dataset import BaselineRecord, FindingRecord
+from softprompt.data.examined import Examined
+from softprompt.data.rows import PARTS, SEVERITIES, Part
+from softprompt.documents import Document
 from softprompt.pages.page import write_page
 from softprompt.pages.plots import counts_plot, histogram_plot
 from softprompt.resolve import ResolvedRecipe
@@ -14,66 +21,137 @@ NUM_EXAMPLES = 5
 MOST_LABELS_DRAWN = 40
 
 
-def write_dataset_report(path: Path, resolved: ResolvedRecipe, rows: Sequence[Row], findings: Sequence[Finding]) -> None:
+class LengthReport(Document):
+    """How long rows are, in tokens of the base model, input and answer together."""
+
+    context_tokens: int
+    room: int
+    """What the context leaves beside the prompt."""
+    quantiles: dict[str, int]
+    """`0.5` -> tokens that half of the rows do not exceed, and so on."""
+
+
+class DatasetReport(Document):
+    """What validation found, for machines; the page says the same to people."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    sources: tuple[str, ...]
+    verdict: Literal["accepted", "refused"]
+    reason: str
+    num_rows: dict[Part, int]
+    num_unusable: int
+    num_dropped: dict[str, int]
+    """Check -> rows that it left out."""
+    findings: tuple[FindingRecord, ...]
+    """Worst first."""
+    num_rows_by_label: dict[str, dict[Part, int]]
+    lengths: LengthReport | None
+    """None where the dataset was refused before rows were counted in tokens."""
+    languages: dict[str, int]
+    """Language -> rows of the sample."""
+    samples: dict[str, int]
+    """Check -> rows that it looked at, where it did not look at all."""
+    baseline: BaselineRecord | None
+
+
+def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
+    """Gather what was found."""
+    findings = sorted(data.findings, key=lambda found: SEVERITIES.index(found.severity))
+    counts = np.bincount(data.part[data.rows_of()], minlength=len(PARTS)).tolist()
+    dropped = Counter(data.drops[check] for check in data.dropped_by[data.dropped_by >= 0].tolist())
+    return DatasetReport(
+        name=resolved.recipe.name,
+        sources=(resolved.dataset.uri, *([resolved.test_dataset.uri] if resolved.test_dataset else [])),
+        verdict="refused" if data.refused else "accepted",
+        reason=_reason(Counter(found.severity for found in findings)),
+        num_rows=dict(zip(PARTS, counts, strict=True)),
+        num_unusable=sum(found.num_rows for found in findings if found.check == "unreadable"),
+        num_dropped=dict(sorted(dropped.items())),
+        findings=tuple(map(FindingRecord.of, findings)),
+        num_rows_by_label=_by_label(data),
+        lengths=_lengths(learned.tokens[data.rows_of()], learned) if learned.tokens is not None and data.num_rows else None,
+        languages=learned.languages,
+        samples=learned.samples,
+        baseline=learned.baseline,
+    )
+
+
+def write_dataset_report(path: Path, resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
     """Write the page; also for a dataset that will be refused.
 
     Args:
         path: File to write.
         resolved: The recipe.
-        rows: The usable rows with their parts.
-        findings: What is wrong, if anything.
+        data: The examined rows.
+        learned: What was learned from all of them.
     """
-    refusals = sum(found.severity == "refuse" for found in findings)
-    labels = sorted({row.target for row in rows}) if resolved.recipe.task.type == "classification" else []
-    counts = Counter(row.part for row in rows)
-    seen = {part: len({row.target for row in rows if row.part == part}) for part in PARTS}
-    test = [resolved.test_dataset.uri] if resolved.test_dataset else []
+    report = dataset_report(resolved, data, learned)
+    total = sum(report.num_rows.values())
+    seen = {part: sum(1 for counts in report.num_rows_by_label.values() if counts[part]) for part in PARTS}
     write_page(
         path,
         "dataset",
-        name=resolved.recipe.name,
-        sources=[resolved.dataset.uri, *test],
-        verdict="refused" if refusals else "accepted",
-        reason=_reason(refusals, len(findings) - refusals),
-        facts=_facts(rows, labels, findings),
-        findings=[_shown(found) for found in sorted(findings, key=lambda found: found.severity)],
-        labels=labels,
-        parts=[(part, counts[part], counts[part] / len(rows), seen[part]) for part in PARTS] if rows else [],
-        plots=_plots(rows, labels),
+        report=report,
+        num_examples=NUM_EXAMPLES,
+        facts=_facts(report),
+        parts=[(part, count, count / total, seen[part]) for part, count in report.num_rows.items()] if total else [],
+        plots=_plots(report, data, learned),
     )
+    return report
 
 
-def _reason(refusals: int, warnings: int) -> str:
-    if refusals:
+def _reason(counts: Counter[str]) -> str:
+    if refusals := counts["refuse"]:
         return f"{refusals} finding{'s' if refusals > 1 else ''} must be mended before a prompt is trained on this."
-    return (
-        f"{warnings} warning{'s' if warnings != 1 else ''}, nothing that would ruin a prompt."
-        if warnings
-        else "Nothing was found wrong."
-    )
+    said = [f"{count} warning{'s' if count > 1 else ''}" for count in [counts["warn"]] if count]
+    said += [f"{count} finding{'s' if count > 1 else ''} led to rows being left out" for count in [counts["drop"]] if count]
+    return f"{' and '.join(said)}; nothing that would ruin a prompt." if said else "Nothing was found wrong."
 
 
-def _facts(rows: Sequence[Row], labels: Sequence[str], findings: Sequence[Finding]) -> list[tuple[str, str]]:
-    unusable = sum(len(found.places) for found in findings if found.check == "readable")
-    facts = [(f"{len(rows):,}", "usable rows"), (f"{unusable:,}", "unusable rows")]
-    return [*facts, (f"{len(labels):,}", "labels")] if labels else facts
+def _by_label(data: Examined) -> dict[str, dict[Part, int]]:
+    if data.recipe.task.type != "classification":
+        return {}
+    counts = [data.counts_by_label(part).tolist() for part in range(len(PARTS))]
+    named = zip(data.label_names, *counts, strict=True)
+    return {name: dict(zip(PARTS, own, strict=True)) for name, *own in named if any(own)}
 
 
-def _shown(found: Finding) -> dict[str, Any]:
-    details = found.details or ("",) * len(found.places)
-    examples = list(zip(found.places, details, strict=True))[:NUM_EXAMPLES]
-    content = {"check": found.check, "severity": found.severity, "message": found.message}
-    return content | {"places": found.places, "examples": examples}
+def _lengths(tokens: NDArray[np.int32], learned: Learned) -> LengthReport:
+    shares = (0.0, 0.5, 0.9, 0.99, 1.0)
+    values = np.quantile(tokens, shares, method="higher").tolist()
+    quantiles = {f"{share:g}": int(value) for share, value in zip(shares, values, strict=True)}
+    return LengthReport(context_tokens=learned.context_tokens, room=learned.room, quantiles=quantiles)
 
 
-def _plots(rows: Sequence[Row], labels: Sequence[str]) -> list[tuple[str, object]]:
-    if not rows:
-        return []
+def _facts(report: DatasetReport) -> list[tuple[str, str]]:
+    facts = [(f"{sum(report.num_rows.values()):,}", "rows kept")]
+    if report.num_unusable:
+        facts.append((f"{report.num_unusable:,}", "rows that cannot be used"))
+    if report.num_dropped:
+        facts.append((f"{sum(report.num_dropped.values()):,}", "rows left out"))
+    if report.num_rows_by_label:
+        facts.append((f"{len(report.num_rows_by_label):,}", "labels"))
+    if report.lengths:
+        facts.append((f"{report.lengths.quantiles['1']:,} of {report.lengths.room:,}", "tokens that the longest row takes"))
+    if report.baseline:
+        facts.append((f"{report.baseline.test_accuracy:.3f}", "test accuracy of TF-IDF and logistic regression"))
+    return facts
+
+
+def _plots(report: DatasetReport, data: Examined, learned: Learned) -> list[tuple[str, object]]:
     plots: list[tuple[str, object]] = []
-    if labels:
-        counts = Counter(row.target for row in rows)
-        drawn = dict(counts.most_common(MOST_LABELS_DRAWN))
-        more = f", the {MOST_LABELS_DRAWN} most frequent of {len(labels)}" if len(labels) > MOST_LABELS_DRAWN else ""
-        plots.append((f"Labels{more}", counts_plot(drawn, "rows")))
-    words = [sum(len(text.split()) for text in row.inputs.values()) for row in rows]
-    return [*plots, ("Length of the input", histogram_plot(words, "words", None, ""))]
+    if report.num_rows_by_label:
+        totals = Counter({label: sum(counts.values()) for label, counts in report.num_rows_by_label.items()})
+        more = f", the {MOST_LABELS_DRAWN} most frequent of {len(totals)}" if len(totals) > MOST_LABELS_DRAWN else ""
+        plots.append((f"Labels{more}", counts_plot(dict(totals.most_common(MOST_LABELS_DRAWN)), "rows")))
+    rows = data.rows_of()
+    if report.lengths and learned.tokens is not None:
+        limit = report.lengths.room if report.lengths.quantiles["1"] * 4 > report.lengths.room else None
+        values: Sequence[int] = learned.tokens[rows].tolist()
+        plots.append(("Length of input and answer", histogram_plot(values, "tokens", limit, "room beside the prompt")))
+    elif len(rows):
+        plots.append(("Length of the input", histogram_plot(data.measures.characters[rows].tolist(), "characters", None, "")))
+    if len(report.languages) > 1:
+        plots.append(("Languages of a sample", counts_plot(report.languages, "rows")))
+    return plots

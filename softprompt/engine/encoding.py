@@ -1,7 +1,11 @@
 """Rows to token ids: the one place where input text and answers are tokenised, for training, evaluation and serving alike."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from softprompt.artifact import Answer, TemplateExample
 from softprompt.base_model import TextSide
@@ -10,6 +14,8 @@ from softprompt.template import fill_template, template_fields
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+CONVERSATION_TEMPLATE = "{messages}"
+"""A template that is nothing but a conversation, rendered with the base's own chat template."""
 EXAMPLE_VALUES = ("Hello, world!", "Zwölf Boxkämpfer jagen Viktor, 3.14 €.", "two\nlines {braces}")
 """Rendered into every manifest with their token ids. Fixed texts, so that no row of anybody's data is published."""
 
@@ -43,6 +49,23 @@ class TextEncoder:
         ends = not self._keeps_end_token
         return [list(ids[:-1] if ends and ids and ids[-1] == self.end_token else ids) for ids in sequences]
 
+    def num_input_tokens(self, rows: Sequence[Mapping[str, str]]) -> NDArray[np.int32]:
+        """How many tokens `input_ids` of each row has, counted without making them."""
+        counts = self.num_tokens([fill_template(self.template, dict(row)) for row in rows], special=True)
+        if not self._keeps_end_token and self._adds_end_token:
+            counts -= 1
+        return counts
+
+    def num_tokens(self, texts: Sequence[str], *, special: bool = False) -> NDArray[np.int32]:
+        """How many tokens each text has, with or without the special tokens that the tokenizer adds."""
+        encoded = self.tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)
+        return np.fromiter(map(len, encoded), np.int32, len(texts))
+
+    @cached_property
+    def _adds_end_token(self) -> bool:
+        ids = self.tokenizer("a")["input_ids"]
+        return bool(ids) and ids[-1] == self.end_token
+
     def answer_ids(self, text: str) -> list[int]:
         """Token ids of an answer as it continues this template, without an end token.
 
@@ -52,6 +75,10 @@ class TextEncoder:
         tail = self.template.rsplit("}", 1)[-1] or " "
         together, alone = self._plain(tail + text), self._plain(tail)
         return together[len(alone) :] if together[: len(alone)] == alone else self._plain(text)
+
+    def free_answer(self, text: str) -> str:
+        """An open answer as it continues this template: after a space, but for a chat template, which has said all before it."""
+        return text.strip() if self.template == CONVERSATION_TEMPLATE else " " + text.strip()
 
     def examples(self) -> tuple[TemplateExample, ...]:
         """Fixed texts in this template with their token ids, for the manifest."""

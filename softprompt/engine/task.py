@@ -65,7 +65,7 @@ class EncodedTask:
         inputs = self.encoder.all_input_ids([values for values, _ in rows])
         index = {label: number for number, label in enumerate(self.labels)}
         text_of = {answer.label: answer.text for answer in self.answers}
-        texts = [text_of.get(target) or " " + target.strip() for _, target in rows]
+        texts = [text_of.get(target) or self.encoder.free_answer(target) for _, target in rows]
         ids = {text: [*self.encoder.answer_ids(text), self.encoder.end_token] for text in set(texts)}
         return [
             Example(input_ids, ids[text], index.get(target, -1))

@@ -5,13 +5,13 @@ a cluster's. Who dies is replaced, and everybody goes on from the last complete 
 business, its controller, which nobody else restarts, is ours.
 """
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from softprompt.errors import ServiceUnavailable, SoftpromptError, error_of
 from softprompt.progress import MetricSink, tell
+from softprompt.ray_session import start_ray
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.checkpoint_store import CheckpointStore
 from softprompt.tuning.population import PopulationState
@@ -21,12 +21,6 @@ MAX_FAILURES = 8
 """Deaths of workers or nodes, and as many of the controller, that one training outlives."""
 OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's smallest store; nothing but paths and metrics goes through it."""
-RAY_SETTINGS = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every printed line comes twice
-    "RAY_DEDUP_LOGS": "0",  # else progress lines of like shape are held back
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default of 2 s is waited for at the start and at the end of every training
-}
 
 
 def train_on_ray(
@@ -48,7 +42,7 @@ def train_on_ray(
         SoftpromptError: What a worker raised.
         ServiceUnavailable: Ray did not bring the training to its end.
     """
-    start_ray()
+    start_ray(object_store_bytes=OBJECT_STORE_BYTES)
     run = f"softprompt-{run_id}"
     store = CheckpointStore(storage, run)
     tell(STEP, f"Ray is up; starting {_counted(resolved.recipe.training.num_workers)}")
@@ -60,21 +54,6 @@ def train_on_ray(
     if found is None:
         raise ServiceUnavailable("The training's last checkpoint cannot be read.", where=f"{store.where}/{outcome['checkpoint']}")
     return found
-
-
-def start_ray() -> None:
-    """Connect to the cluster that `RAY_ADDRESS` names, else start a local Ray for this process."""
-    for name, value in RAY_SETTINGS.items():
-        os.environ.setdefault(name, value)
-    import ray
-
-    if ray.is_initialized():
-        return
-    if address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address, logging_level=logging.ERROR)
-        return
-    # Without the word `local` Ray would join whatever cluster somebody left running on this machine.
-    ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, logging_level=logging.ERROR)
 
 
 def _trainer(config: dict[str, Any], resolved: ResolvedRecipe, store: CheckpointStore, run: str) -> Any:

@@ -1,0 +1,38 @@
+"""What a row's text gives away by itself: the flags that were set when it was measured, told with an example of each."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from softprompt.data.examined import Examined, Found
+from softprompt.data.rows import Row
+from softprompt.data.text.flags import TextFlag, explain
+
+PERSONAL = TextFlag.E_MAIL | TextFlag.PHONE | TextFlag.CARD | TextFlag.IBAN | TextFlag.NATIONAL_ID
+CHECKS: dict[str, tuple[TextFlag, str]] = {
+    "odd_characters": (TextFlag.ODD_CHARACTERS, "hold control, invisible or replacement characters. Clean them."),
+    "mojibake": (TextFlag.MOJIBAKE, "were read with the wrong encoding once. Read their source again as what it is."),
+    "mixed_scripts": (TextFlag.MIXED_SCRIPT, "have words of letters from several scripts that look alike."),
+    "personal_data": (PERSONAL, "hold what looks like personal data. Mask or remove it before it is learned."),
+    "instructions": (TextFlag.INSTRUCTION, "look like attempts to instruct the model. Read them; keep none that is not real."),
+}
+
+
+def check_texts(data: Examined, check: str) -> Iterator[Found]:
+    """Rows with one of the flags of a check."""
+    wanted, what = CHECKS[check]
+    rows = data.rows_of()
+    flagged = rows[(data.measures.flags[rows] & np.uint32(wanted)) != 0]
+    if not len(flagged):
+        return
+    flags = data.measures.flags
+    yield Found(check, f"{len(flagged):,} rows {what}", flagged, lambda place, row: _explained(row, wanted, int(flags[place])))
+
+
+def _explained(row: Row, wanted: TextFlag, flags: int) -> str:
+    for flag in TextFlag:
+        if flag & wanted & flags:
+            for text in (*row.inputs.values(), row.target):
+                if said := explain(text, flag):
+                    return said
+    return ""

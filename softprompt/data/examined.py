@@ -1,0 +1,154 @@
+"""What checks look at: rows, what was measured of them, their parts and clusters; and how a check says what it found."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softprompt.data.measure import Measures
+from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Row, Severity
+from softprompt.data.table import INPUT, RowTable
+from softprompt.recipe import Recipe
+
+Rows = NDArray[np.int64]
+NO_ROWS: Rows = np.zeros(0, np.int64)
+Detail = Callable[[int, Row], str]
+"""(place in the table, row) -> what is there, without personal data."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found.
+
+    Attributes:
+        check: Its name, a key of `dataset.on_finding`.
+        message: What is wrong, and what to do.
+        rows: Places in the table of the rows concerned, in order.
+        detail: Says what is in one of them.
+        severity: Where the recipe's wish does not count.
+    """
+
+    check: str
+    message: str
+    rows: Rows = field(default_factory=lambda: NO_ROWS)
+    detail: Detail | None = None
+    severity: Severity | None = None
+
+
+@dataclass
+class Examined:
+    """A dataset under examination.
+
+    Attributes:
+        recipe: What is wanted of it.
+        table: Its rows.
+        measures: Numbers of each row.
+        part: `[R]` part of each row, as a place in `PARTS`.
+        near: `[R]` the same number for rows with almost the same input.
+        cluster: `[R]` the same number for rows that the split keeps together.
+        kept: `[R]` whether a row is still in; checks drop rows by clearing it.
+        dropped_by: `[R]` which check dropped a row, as a place in `drops`; -1: none.
+    """
+
+    recipe: Recipe
+    table: RowTable
+    measures: Measures
+    part: NDArray[np.int8]
+    near: NDArray[np.int64]
+    cluster: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+    findings: list[Finding] = field(default_factory=list)
+    dropped_by: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    drops: list[str] = field(default_factory=list)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are still in."""
+        return int(self.kept.sum())
+
+    @cached_property
+    def _labels(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+        """Every different answer, sorted, and each row's place among them."""
+        encoded = self.table.column("target").combine_chunks().dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        order = sorted(range(len(names)), key=names.__getitem__)
+        rank = np.empty(len(names), np.int32)
+        rank[order] = np.arange(len(names), dtype=np.int32)
+        codes = rank[encoded.indices.to_numpy()] if len(names) else np.zeros(0, np.int32)
+        return tuple(names[place] for place in order), codes
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Every different answer of a classification, sorted."""
+        return self._labels[0]
+
+    @property
+    def label(self) -> NDArray[np.int32]:
+        """`[R]` each row's label, as a place in `label_names`."""
+        return self._labels[1]
+
+    def rows_of(self, *parts: int) -> Rows:
+        """Places of the rows that are still in, of some parts; of all where none is named."""
+        chosen = self.kept & np.isin(self.part, parts) if parts else self.kept
+        return np.nonzero(chosen)[0]
+
+    def counts_by_label(self, *parts: int) -> NDArray[np.int64]:
+        """`[labels]` rows of each label."""
+        return np.bincount(self.label[self.rows_of(*parts)], minlength=len(self.label_names))
+
+    def take(self, rows: Rows | Sequence[int]) -> list[Row]:
+        """Rows by their places, in their parts."""
+        return self.table.take(rows, self.part)
+
+    def texts(self, rows: Rows | Sequence[int]) -> list[str]:
+        """The inputs of some rows, columns joined by line ends."""
+        return ["\n".join(row.inputs.values()) for row in self.table.take(rows)]
+
+    def sample(self, rows: Rows, most: int) -> Rows:
+        """At most so many of these rows, chosen by their content and the split's seed, in table order."""
+        if len(rows) <= most:
+            return rows
+        # Digits of the dice that the split did not use, so that the sample is no slice of one part.
+        lot = np.modf(self.measures.place[rows] * 2.0**20)[0]
+        return np.sort(rows[np.lexsort((rows, self.measures.input_digest[rows], lot))[:most]])
+
+    def record(self, found: Found) -> None:
+        """Act on a finding as the recipe says, and keep it."""
+        severity = found.severity or getattr(self.recipe.dataset.on_finding, found.check)
+        if severity == "ignore":
+            return
+        message = found.message
+        if severity == "drop":
+            self.drop(found.check, found.rows)
+            message += " They were left out." if len(found.rows) > 1 else " It was left out."
+        first = found.rows[:MOST_PLACES]
+        rows = self.take(first)
+        details = tuple(found.detail(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
+        self.findings.append(
+            Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details)
+        )
+
+    def drop(self, check: str, rows: Rows) -> None:
+        """Leave rows out, and remember why."""
+        if check not in self.drops:
+            self.drops.append(check)
+        fresh = rows[self.kept[rows]]
+        self.kept[fresh] = False
+        self.dropped_by[fresh] = self.drops.index(check)
+
+    @property
+    def refused(self) -> bool:
+        """Whether a finding refuses the dataset."""
+        return any(found.severity == "refuse" for found in self.findings)
+
+
+def input_columns_of(table: RowTable) -> Iterator[str]:
+    """Names of the table's columns that hold inputs."""
+    return (INPUT + name for name in table.input_columns)
+
+
+def part_name(code: int) -> str:
+    """The name of a part."""
+    return PARTS[code]

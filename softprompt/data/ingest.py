@@ -1,0 +1,107 @@
+"""Files become one table of rows; what cannot be used is counted and named."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from softprompt.base_model import TextSide, load_text_side
+from softprompt.data.contract import CONVERSATION, Contract, RenderChat, RowFault
+from softprompt.data.measure import Measurer, Measures
+from softprompt.data.reading.records import DataFile, Record, read_records
+from softprompt.data.rows import MOST_PLACES, Row
+from softprompt.data.table import RowTable, TableWriter
+from softprompt.errors import InvalidRecipe
+from softprompt.fetch import fetch_base
+from softprompt.recipe import Recipe
+
+ROWS_BETWEEN_REPORTS = 250_000
+
+Source = tuple[tuple[DataFile, ...], bool]
+"""Files, and whether all their rows are test rows."""
+
+
+@dataclass
+class Faults:
+    """Records that cannot be used: how many, and the first of them."""
+
+    count: int = 0
+    first: list[tuple[str, str]] = field(default_factory=list)
+    """(`FILE:LINE`, why)"""
+
+    def add(self, record: Record, why: str) -> None:
+        """One more."""
+        self.count += 1
+        if len(self.first) < MOST_PLACES:
+            self.first.append((f"{record.file}:{record.line}", why))
+
+
+def ingest_here(
+    sources: Sequence[Source], recipe: Recipe, table: Path, told: Callable[[int], None]
+) -> tuple[RowTable, Faults, Measures]:
+    """Read and measure files in this process.
+
+    Args:
+        sources: (files, whether all their rows are test rows) pairs.
+        recipe: The recipe.
+        table: File to write.
+        told: Called with the number of rows so far, now and then.
+    """
+    base = fetch_base(recipe.base_model.uri)
+    contract = contract_for(recipe, lambda: load_text_side(base))
+    faults = Faults()
+    with TableWriter(table, contract.input_columns, contract.spec.subgroup_columns) as writer:
+        for number, row in enumerate(_rows(sources, contract, faults), start=1):
+            writer.add(row)
+            if number % ROWS_BETWEEN_REPORTS == 0:
+                told(number)
+    rows = RowTable(table)
+    measurer = Measurer(base, recipe.task.template, recipe.dataset.split.seed)
+    return rows, faults, Measures.joined(map(measurer, rows.batches()))
+
+
+def contract_for(recipe: Recipe, text_side: Callable[[], TextSide]) -> Contract:
+    """The contract of a recipe's dataset; conversations need the base's chat template.
+
+    Raises:
+        InvalidRecipe: The base has no chat template.
+    """
+    if not recipe.dataset.messages_column:
+        return Contract(recipe.dataset, recipe.input_columns)
+    return Contract(recipe.dataset, (CONVERSATION,), chat_renderer(text_side()))
+
+
+def chat_renderer(text_side: TextSide) -> RenderChat:
+    """The base's chat template as a function of the messages before the assistant's answer.
+
+    Raises:
+        InvalidRecipe: It has none.
+    """
+    tokenizer = text_side.tokenizer
+    if not tokenizer.chat_template:
+        raise InvalidRecipe(
+            "The base model has no chat template, so conversations cannot be rendered.",
+            where="dataset.messages_column",
+            expected="a tokenizer with a chat_template",
+            hint="Use a chat model, or target_column with a template of your own.",
+        )
+    begin = tokenizer.bos_token or ""
+    adds_begin = begin and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+
+    def render(messages: list[dict[str, str]]) -> str:
+        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        # The template writes the beginning token as text; the tokenizer would add a second one.
+        return text.removeprefix(begin) if adds_begin else text
+
+    return render
+
+
+def _rows(sources: Sequence[Source], contract: Contract, faults: Faults) -> Iterator[Row]:
+    for files, are_test in sources:
+        for record in read_records(files):
+            try:
+                found = list(contract.rows(record))
+            except RowFault as fault:
+                faults.add(record, str(fault))
+                continue
+            for row in found:
+                yield row.in_part("test") if are_test else row

@@ -1,0 +1,112 @@
+"""What each row says about itself, in numbers: computed a batch at a time, by this process or by Ray Data's, the same code.
+
+Checks then work on these arrays (some 170 bytes a row), and read a row's text again only to show it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from softprompt.base_model import TextSide, load_text_side
+from softprompt.data.near import NUM_HASHES, signatures
+from softprompt.data.rows import normalised
+from softprompt.data.table import INPUT
+from softprompt.data.text.flags import text_flags
+from softprompt.documents import canonical_json, sha256_hex
+from softprompt.engine.encoding import TextEncoder
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Numbers of R rows.
+
+    Attributes:
+        input_digest: `[R]` first 64 bits of the rows' `input_digest`.
+        target_digest: `[R]` first 64 bits of the sha256 of the answer.
+        place: `[R]` in [0, 1): where the split's dice put each row by itself.
+        characters: `[R]` length of the inputs.
+        tokens: `[R]` tokens of the filled template.
+        target_tokens: `[R]` tokens of the answer's own words; what a label's text takes is its task's to say.
+        flags: `[R]` bits of `TextFlag` over inputs and answer.
+        signature: `[R, 32]` MinHash of the inputs.
+    """
+
+    input_digest: NDArray[np.uint64]
+    target_digest: NDArray[np.uint64]
+    place: NDArray[np.float64]
+    characters: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    target_tokens: NDArray[np.int32]
+    flags: NDArray[np.uint32]
+    signature: NDArray[np.uint32]
+
+    @classmethod
+    def joined(cls, pieces: Iterable[Mapping[str, NDArray[Any]]]) -> Self:
+        """Those of all rows from those of the batches, in order."""
+        found = list(pieces) or [{field.name: EMPTY[field.name] for field in fields(cls)}]
+        return cls(**{field.name: np.concatenate([piece[field.name] for piece in found]) for field in fields(cls)})
+
+
+EMPTY: dict[str, NDArray[Any]] = {
+    "input_digest": np.zeros(0, np.uint64),
+    "target_digest": np.zeros(0, np.uint64),
+    "place": np.zeros(0, np.float64),
+    "characters": np.zeros(0, np.int32),
+    "tokens": np.zeros(0, np.int32),
+    "target_tokens": np.zeros(0, np.int32),
+    "flags": np.zeros(0, np.uint32),
+    "signature": np.zeros((0, NUM_HASHES), np.uint32),
+}
+
+
+class Measurer:
+    """Measures batches of rows.
+
+    Args:
+        base: Directory of the base model, for its tokenizer.
+        template: Input template.
+        split_seed: Of the split's dice.
+    """
+
+    def __init__(self, base: Path, template: str, split_seed: int) -> None:
+        self._text_side: TextSide = load_text_side(base)
+        self._encoder = TextEncoder(self._text_side, template)
+        self._seed = split_seed
+
+    def __call__(self, batch: pa.RecordBatch) -> dict[str, NDArray[Any]]:
+        """The fields of `Measures` for the rows of a batch."""
+        inputs = {name.removeprefix(INPUT): batch.column(name).to_pylist() for name in batch.schema.names if name.startswith(INPUT)}
+        targets: list[str] = batch.column("target").to_pylist()
+        columns = list(inputs.values())
+        plain = [[normalised(text) for text in column] for column in columns]
+        digests = [
+            sha256_hex(canonical_json(dict(zip(inputs, cells, strict=True)))) for cells in zip(*plain, strict=True)
+        ]
+        lengths = np.array([[len(text) for text in column] for column in columns], np.int32).sum(0, dtype=np.int32)
+        return {
+            "input_digest": np.array([int(digest[:16], 16) for digest in digests], np.uint64),
+            "target_digest": np.array([int(sha256_hex(target.encode())[:16], 16) for target in targets], np.uint64),
+            "place": np.array([place_of(digest, self._seed) for digest in digests], np.float64),
+            "characters": lengths,
+            "tokens": self._encoder.num_input_tokens([dict(zip(inputs, cells, strict=True)) for cells in zip(*columns, strict=True)]),
+            "target_tokens": self._encoder.num_tokens([self._encoder.free_answer(target) for target in targets]),
+            "flags": np.array([_flags(cells) for cells in zip(*columns, targets, strict=True)], np.uint32),
+            "signature": signatures(["\n".join(cells) for cells in zip(*plain, strict=True)]),
+        }
+
+
+def place_of(input_digest: str, seed: int) -> float:
+    """Where the dice put an input, in [0, 1): the same for the same content and seed, whatever other rows there are."""
+    return int(sha256_hex(f"{seed}/{input_digest}".encode())[:13], 16) / 16**13
+
+
+def _flags(texts: Iterable[str]) -> int:
+    found = 0
+    for text in texts:
+        found |= int(text_flags(text))
+    return found
