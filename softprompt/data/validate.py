@@ -45,12 +45,12 @@ def validate_dataset(resolved: ResolvedRecipe, dataset: Path, report: Path) -> D
 def load_rows(resolved: ResolvedRecipe) -> tuple[list[Row], list[Finding]]:
     """Read the dataset's files and divide their rows; findings are about rows that cannot be read."""
     spec, columns = resolved.recipe.dataset, resolved.recipe.input_columns
-    path = fetch_dataset(resolved.dataset.uri, expected_sha256=resolved.dataset.sha256)
-    read, findings = read_rows(path, spec, columns)
+    files = fetch_dataset(resolved.dataset.uri, expected_sha256=resolved.dataset.sha256)
+    read, findings = read_rows(files, spec, columns)
     rows = split_rows(read, spec.split)
     if resolved.test_dataset:
-        path = fetch_dataset(resolved.test_dataset.uri, expected_sha256=resolved.test_dataset.sha256)
-        read, more = read_rows(path, spec, columns)
+        files = fetch_dataset(resolved.test_dataset.uri, expected_sha256=resolved.test_dataset.sha256)
+        read, more = read_rows(files, spec, columns)
         rows, findings = rows + [row.in_part("test") for row in read], findings + more
     return rows, findings
 
