@@ -144,12 +144,12 @@ def _rows(
 def _values_of_file(dataset: str, template: str, num_rows: int) -> list[dict[str, str]]:
     """Values of the template's fields in a file's first rows; nothing else of a row is looked at."""
     fields = template_fields(template)
-    path = fetch_dataset(absolute_uri(dataset, Path.cwd()))
-    rows, faults = read_rows(path, DatasetSpec(uri=str(path), target_column=fields[0]), fields)
+    uri = absolute_uri(dataset, Path.cwd())
+    rows, faults = read_rows(fetch_dataset(uri), DatasetSpec(uri=uri, target_column=fields[0]), fields)
     if not rows:
         raise DatasetRefused(
             "No row of the dataset fits the prompt's template.",
-            where=str(path),
+            where=dataset,
             expected=f"columns {', '.join(fields)}",
             actual=faults[0].details[0] if faults else "no rows",
         )

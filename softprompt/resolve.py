@@ -14,7 +14,7 @@ from softprompt import __version__
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRecipe
-from softprompt.fetch import absolute_uri, cache_folder, fetch_base, fetch_dataset, file_sha256
+from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_dataset
 from softprompt.fingerprint import fingerprint
 from softprompt.progress import tell
 from softprompt.recipe import Recipe
@@ -163,4 +163,4 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _resolved_file(uri: str) -> ResolvedFile:
-    return ResolvedFile(uri=uri, sha256=file_sha256(fetch_dataset(uri)))
+    return ResolvedFile(uri=uri, sha256=dataset_sha256(fetch_dataset(uri)))

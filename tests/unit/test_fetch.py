@@ -8,7 +8,7 @@ import pytest
 from softprompt.base_model import load_base_model
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRequest, StoreUnavailable, VerificationFailed
-from softprompt.fetch import absolute_uri, cache_folder, fetch_base, fetch_dataset
+from softprompt.fetch import DataFile, absolute_uri, cache_folder, fetch_base, fetch_dataset
 from softprompt.fingerprint import fingerprint
 from softprompt.release.s3_client import s3_client
 from tests.builders import colour_rows, write_jsonl
@@ -39,7 +39,8 @@ def test_a_file_uri_is_where_it_says(llama_directory):
 def test_a_path_becomes_a_uri_that_counts_from_the_recipes_folder(tmp_path):
     assert absolute_uri("data/x.csv", tmp_path) == (tmp_path / "data/x.csv").as_uri()
     assert absolute_uri("s3://b/k", tmp_path) == "s3://b/k"
-    assert fetch_dataset(absolute_uri(str(write_jsonl(tmp_path / "a b.jsonl", [])), tmp_path)) == tmp_path / "a b.jsonl"
+    path = write_jsonl(tmp_path / "a b.jsonl", [])
+    assert fetch_dataset(absolute_uri(str(path), tmp_path)) == (DataFile("a b.jsonl", path),)
 
 
 def test_a_base_in_s3_is_fetched_once_and_is_the_same_base(aws, llama_directory, monkeypatch):
@@ -50,7 +51,7 @@ def test_a_base_in_s3_is_fetched_once_and_is_the_same_base(aws, llama_directory,
     assert fingerprint(directory) == fingerprint(llama_directory)
     assert not (directory / "pytorch_model.bin").exists()
     assert load_base_model(directory).fingerprint == fingerprint(llama_directory)
-    monkeypatch.setattr("softprompt.fetch._download", lambda *args: pytest.fail("fetched again"))
+    monkeypatch.setattr("softprompt.fetch.s3.draft_beside", lambda *args: pytest.fail("fetched again"))
     assert fetch_base("s3://softprompt/bases/one") == directory
 
 
@@ -72,7 +73,7 @@ def test_a_fetch_that_is_cut_off_leaves_nothing_to_trip_over(aws, llama_director
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("softprompt.fetch.Path.rename", killed)
+        patch.setattr("softprompt.fetch.cache.Path.rename", killed)
         with pytest.raises(KeyboardInterrupt):
             fetch_base("s3://softprompt/bases/three")
     assert fingerprint(fetch_base("s3://softprompt/bases/three")) == fingerprint(llama_directory)
@@ -82,7 +83,7 @@ def test_a_dataset_in_s3_is_verified(aws, tmp_path):
     path = write_jsonl(tmp_path / "rows.jsonl", colour_rows(3))
     aws.upload_file(str(path), "softprompt", "data/rows.jsonl")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert fetch_dataset("s3://softprompt/data/rows.jsonl", expected_sha256=digest).read_bytes() == path.read_bytes()
+    assert fetch_dataset("s3://softprompt/data/rows.jsonl", expected_sha256=digest)[0].path.read_bytes() == path.read_bytes()
     with pytest.raises(VerificationFailed, match="changed since"):
         fetch_dataset("s3://softprompt/data/rows.jsonl", expected_sha256="0" * 64)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from softprompt.data.read import read_rows
+from softprompt.data.reading.records import DataFile
 from softprompt.errors import DatasetRefused
 from softprompt.recipe import DatasetSpec
 
@@ -10,7 +11,7 @@ SPEC = DatasetSpec(uri="x", target_column="label", subgroup_columns=("region",))
 
 
 def read(path, spec=SPEC):
-    return read_rows(path, spec, ("text",))
+    return read_rows((DataFile(path.name, path),), spec, ("text",))
 
 
 def test_jsonl_and_csv_of_the_same_rows_read_alike(tmp_path):
@@ -56,7 +57,7 @@ FAULTS = {
     "a list": ("[1]", "a row is an object"),
     "NaN": ('{"text": "a", "label": NaN, "region": "n"}', "NaN"),
     "a duplicate key": ('{"text": "a", "text": "b", "label": "x", "region": "n"}', "duplicate key"),
-    "a lone surrogate": ('{"text": "\\ud800", "label": "x", "region": "n"}', "surrogates"),
+    "a lone surrogate": ('{"text": "\\ud800", "label": "x", "region": "n"}', "surrogate pair"),
 }
 
 
@@ -80,9 +81,9 @@ def test_a_record_of_another_width_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.jsonl", b"caf\xe9\n", "not UTF-8"),
+        ("a.jsonl", "text".encode("utf-16"), "not UTF-8"),
         ("a.csv", b'text,label,region\n"open', "not valid CSV"),
-        ("a.csv", b"text,text\n1,2\n", "same name"),
+        ("a.csv", b"text,text\n1,2\n", "header"),
         ("a.xlsx", b"PK", "not read as a dataset"),
         ("a.jsonl", None, "not there"),
     ],
@@ -98,10 +99,9 @@ def test_what_is_no_dataset_is_refused(tmp_path, name, content, reason):
 
 def test_the_place_of_a_byte_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"b": "caf\xe9"}\n')
-    with pytest.raises(DatasetRefused) as caught:
-        read(tmp_path / "a.jsonl")
-    assert "a.jsonl:2" in str(caught.value)
-    assert "0xe9" in str(caught.value)
+    finding = read(tmp_path / "a.jsonl")[1][0]
+    assert finding.places[1] == "a.jsonl:2"
+    assert "byte 0xe9 at offset 10" in finding.details[1]
 
 
 def test_labels_that_are_numbers_or_booleans_are_labels(tmp_path):

@@ -1,0 +1,103 @@
+"""Bring what a URI names to this machine: base models and datasets.
+
+    embedded://NAME                             package data
+    file:///PATH                                as it is
+    s3://BUCKET/PREFIX                          copied once into the cache, complete or not at all
+    hf://ORG/NAME@REVISION                      a base model through the Hugging Face hub's own cache
+    hf://datasets/ORG/NAME@REVISION[/FOLDER]    a dataset, likewise
+    https://HOST/PATH                           a dataset file; http:// on this machine only
+
+Of base models only JSON, text, tokenizer and safetensors files are fetched, of datasets only data: pickles and scripts stay
+where they are.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRequest, VerificationFailed
+from softprompt.fetch.cache import cache_folder
+from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at
+from softprompt.fetch.hub import base_from_hub, dataset_from_hub
+from softprompt.fetch.s3 import base_from_s3, dataset_from_s3
+from softprompt.fetch.web import dataset_from_web, without_secrets
+
+__all__ = ["DataFile", "absolute_uri", "cache_folder", "dataset_sha256", "fetch_base", "fetch_dataset", "file_sha256"]
+
+EMBEDDED_BASES = {"base": "base"}
+EMBEDDED_DATASETS = {"tickets": "data/tickets.jsonl"}
+
+
+def fetch_base(uri: str) -> Path:
+    """A local directory with the base model that a URI names.
+
+    Raises:
+        BaseModelUnavailable: There is none.
+        StoreUnavailable: The object store does not answer.
+    """
+    scheme, place = _parse(uri, ("embedded", "file", "s3", "hf"))
+    if scheme == "file":
+        return Path(place)
+    if scheme == "embedded":
+        return _embedded(place, EMBEDDED_BASES, BaseModelUnavailable)
+    if scheme == "s3":
+        return base_from_s3(uri)
+    return base_from_hub(place)
+
+
+def fetch_dataset(uri: str, *, expected_sha256: str = "") -> tuple[DataFile, ...]:
+    """Local files with the dataset that a URI names, verified where its digest is known.
+
+    Args:
+        uri: A file of a known ending, or a directory (in S3 a prefix) of such.
+        expected_sha256: What `dataset_sha256` must say; empty where nothing is known yet.
+
+    Raises:
+        DatasetRefused: There is none.
+        ServiceUnavailable: The server that has it does not answer.
+        VerificationFailed: It is not the one that was resolved.
+    """
+    found = _dataset_files(uri)
+    if expected_sha256 and (actual := dataset_sha256(found)) != expected_sha256:
+        raise VerificationFailed(
+            "The dataset changed since the run began.",
+            where=without_secrets(uri),
+            expected=expected_sha256,
+            actual=actual,
+            hint="Start a new run.",
+        )
+    return found
+
+
+def absolute_uri(uri: str, folder: Path) -> str:
+    """A URI as it stands, or a path as `file://`; a relative path counts from `folder`."""
+    if "://" in uri:
+        return uri
+    return (folder / Path(uri).expanduser()).resolve().as_uri()
+
+
+def _dataset_files(uri: str) -> tuple[DataFile, ...]:
+    scheme, place = _parse(uri, ("embedded", "file", "s3", "hf", "https", "http"))
+    if scheme == "s3":
+        return dataset_from_s3(uri)
+    if scheme == "hf":
+        return dataset_from_hub(place)
+    if scheme in ("https", "http"):
+        return dataset_from_web(uri)
+    return files_at(Path(place) if scheme == "file" else _embedded(place, EMBEDDED_DATASETS, DatasetRefused))
+
+
+def _parse(uri: str, schemes: tuple[str, ...]) -> tuple[str, str]:
+    scheme, _, place = uri.partition("://")
+    if scheme == "file":
+        parsed = urlsplit(uri)
+        return scheme, unquote(parsed.netloc + parsed.path)
+    if scheme in schemes:
+        return scheme, place
+    raise InvalidRequest("This URI has a scheme that is not known.", where=without_secrets(uri), expected=", ".join(schemes))
+
+
+def _embedded(name: str, known: dict[str, str], error: type[BaseModelUnavailable | DatasetRefused]) -> Path:
+    if name not in known:
+        raise error("Nothing of this name is embedded.", where=f"embedded://{name}", expected=f"one of {', '.join(known)}")
+    return Path(str(files("softprompt.embedded"))) / known[name]
