@@ -7,13 +7,15 @@ run knows which base its prompt was tuned for and has validation rows; for a dir
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pipelines.local import LocalRun
 from softprompt.artifact import MANIFEST_FILE, Manifest, PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
+from softprompt.data.contract import Contract
 from softprompt.data.dataset import read_part
-from softprompt.data.read import read_rows
+from softprompt.data.ingest import Faults, iter_rows
 from softprompt.engine.encoding import TextEncoder
 from softprompt.errors import DatasetRefused, InvalidRequest
 from softprompt.fetch import absolute_uri, fetch_base, fetch_dataset
@@ -145,12 +147,13 @@ def _values_of_file(dataset: str, template: str, num_rows: int) -> list[dict[str
     """Values of the template's fields in a file's first rows; nothing else of a row is looked at."""
     fields = template_fields(template)
     uri = absolute_uri(dataset, Path.cwd())
-    rows, faults = read_rows(fetch_dataset(uri), DatasetSpec(uri=uri, target_column=fields[0]), fields)
+    contract, faults = Contract(DatasetSpec(uri=uri, target_column=fields[0]), fields), Faults()
+    rows = list(islice(iter_rows([(fetch_dataset(uri), False)], contract, faults), num_rows))
     if not rows:
         raise DatasetRefused(
             "No row of the dataset fits the prompt's template.",
             where=dataset,
             expected=f"columns {', '.join(fields)}",
-            actual=faults[0].details[0] if faults else "no rows",
+            actual=faults.first[0][1] if faults.count else "no rows",
         )
-    return [row.inputs for row in rows[:num_rows]]
+    return [row.inputs for row in rows]

@@ -26,8 +26,8 @@ PART_NAMES: dict[str, Part] = {
 CONVERSATION = "messages"
 """The template field that a rendered conversation fills."""
 
-NO_COLUMN = "\0"
-"""No column has this name."""
+ABSENT: dict[str, Any] = {"id": "", "part": "train", "group": "", "must_pass": False, "target": "", "messages": []}
+"""What a row has where no column is named for it."""
 
 RenderChat = Callable[[list[dict[str, str]]], str]
 """Messages so far -> the text after which the assistant speaks."""
@@ -70,7 +70,7 @@ class Contract:
         if record.cells is None:
             raise RowFault(record.fault)
         try:
-            cells = self._model.model_validate(record.cells).__dict__
+            cells = ABSENT | self._model.model_validate(record.cells).__dict__
         except ValidationError as error:
             raise RowFault(_sentence(error, record.cells)) from None
         if self.spec.messages_column:
@@ -111,22 +111,19 @@ class Contract:
 
 
 def _row_model(spec: DatasetSpec, input_columns: tuple[str, ...]) -> type[BaseModel]:
-    fields: dict[str, Any] = {
-        "id": _column(spec.id_column, Name, ""),
-        "part": _column(spec.split_column, PartName, "train"),
-        "group": _column(spec.group_column, Name, ""),
-        "must_pass": _column(spec.must_pass_column, Flag, default=False),
-        "target": _column(spec.target_column, Text, ""),
-        "messages": _column(spec.messages_column, list[Message], []),
-    }
-    fields |= {f"input{number}": _column(column, Text, "") for number, column in enumerate(input_columns)}
-    fields |= {f"subgroup{number}": _column(column, Text, "") for number, column in enumerate(spec.subgroup_columns)}
+    """A model of just the columns that are used, each under the name it has in `ABSENT`."""
+    columns: list[tuple[str, Any, str]] = [
+        *((f"input{number}", Text, column) for number, column in enumerate(input_columns)),
+        ("target", Text, spec.target_column),
+        ("messages", list[Message], spec.messages_column),
+        ("id", Name, spec.id_column),
+        ("part", PartName, spec.split_column),
+        ("group", Name, spec.group_column),
+        ("must_pass", Flag, spec.must_pass_column),
+        *((f"subgroup{number}", Text, column) for number, column in enumerate(spec.subgroup_columns)),
+    ]
+    fields: dict[str, Any] = {name: (kind, Field(alias=column)) for name, kind, column in columns if column}
     return create_model("DatasetRow", __config__=ConfigDict(extra="ignore", frozen=True), **fields)
-
-
-def _column(column: str, kind: Any, default: Any) -> tuple[Any, Any]:
-    # A field that no column fills must not be filled by a column that happens to have its name.
-    return (kind, Field(alias=column)) if column else (kind, Field(default=default, alias=NO_COLUMN))
 
 
 def _as_text(value: Any) -> str:

@@ -50,7 +50,7 @@ def ingest_here(
     contract = contract_for(recipe, lambda: load_text_side(base))
     faults = Faults()
     with TableWriter(table, contract.input_columns, contract.spec.subgroup_columns) as writer:
-        for number, row in enumerate(_rows(sources, contract, faults), start=1):
+        for number, row in enumerate(iter_rows(sources, contract, faults), start=1):
             writer.add(row)
             if number % ROWS_BETWEEN_REPORTS == 0:
                 told(number)
@@ -95,7 +95,8 @@ def chat_renderer(text_side: TextSide) -> RenderChat:
     return render
 
 
-def _rows(sources: Sequence[Source], contract: Contract, faults: Faults) -> Iterator[Row]:
+def iter_rows(sources: Sequence[Source], contract: Contract, faults: Faults) -> Iterator[Row]:
+    """The rows of files as they are read; what cannot be used is added to `faults`."""
     for files, are_test in sources:
         for record in read_records(files):
             try:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from softprompt.data.read import read_rows
+from softprompt.data.contract import Contract
+from softprompt.data.ingest import Faults, iter_rows
 from softprompt.data.reading.records import DataFile
 from softprompt.errors import DatasetRefused
 from softprompt.recipe import DatasetSpec
@@ -11,7 +12,10 @@ SPEC = DatasetSpec(uri="x", target_column="label", subgroup_columns=("region",))
 
 
 def read(path, spec=SPEC):
-    return read_rows((DataFile(path.name, path),), spec, ("text",))
+    """(rows, (place, why) of what cannot be used)"""
+    faults = Faults()
+    rows = list(iter_rows([((DataFile(path.name, path),), False)], Contract(spec, ("text",)), faults))
+    return rows, faults.first
 
 
 def test_jsonl_and_csv_of_the_same_rows_read_alike(tmp_path):
@@ -66,16 +70,16 @@ def test_a_fault_is_named_with_its_line_and_good_rows_are_kept(tmp_path, case):
     line, reason = FAULTS[case]
     good = '{"text": "a", "label": "x", "region": "n"}'
     (tmp_path / "a.jsonl").write_text(f"{good}\n{line}\n{good}\n")
-    rows, findings = read(tmp_path / "a.jsonl")
+    rows, faults = read(tmp_path / "a.jsonl")
     assert [row.line for row in rows] == [1, 3]
-    assert [finding.severity for finding in findings] == ["refuse"]
-    assert findings[0].places == ("a.jsonl:2",)
-    assert reason in findings[0].details[0]
+    ((place, why),) = faults
+    assert place == "a.jsonl:2"
+    assert reason in why
 
 
 def test_a_record_of_another_width_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("text,label,region\na,x,n\nb,y\n")
-    assert read(tmp_path / "a.csv")[1][0].details == ("2 cells, the header has 3",)
+    assert read(tmp_path / "a.csv")[1] == [("a.csv:3", "2 cells, the header has 3")]
 
 
 @pytest.mark.parametrize(
@@ -99,9 +103,9 @@ def test_what_is_no_dataset_is_refused(tmp_path, name, content, reason):
 
 def test_the_place_of_a_byte_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"b": "caf\xe9"}\n')
-    finding = read(tmp_path / "a.jsonl")[1][0]
-    assert finding.places[1] == "a.jsonl:2"
-    assert "byte 0xe9 at offset 10" in finding.details[1]
+    place, why = read(tmp_path / "a.jsonl")[1][1]
+    assert place == "a.jsonl:2"
+    assert "byte 0xe9 at offset 10" in why
 
 
 def test_labels_that_are_numbers_or_booleans_are_labels(tmp_path):
