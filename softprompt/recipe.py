@@ -106,13 +106,13 @@ class FindingActions(Document):
     torn_groups: SetAction = "warn"
     """Groups that a given split puts into several parts."""
     label_names: SetAction = "warn"
-    """Labels that differ by case, spaces or underscores only."""
+    """Labels that differ by case, spaces or underscores only, or have spaces around them."""
     rare_labels: SetAction = "warn"
     """Labels with fewer training rows than `limits.rows_of_label`."""
     imbalance: SetAction = "warn"
-    """A most frequent label with more than `limits.imbalance` times the rows of the rarest."""
+    """A most frequent label with `limits.imbalance` times the rows of the rarest, or a few labels with nearly all rows."""
     missing_labels: SetAction = "warn"
-    """Labels that validation or test rows do not have."""
+    """Labels that a part has no row of."""
     few_rows: SetAction = "warn"
     """Too few validation or test rows to tell candidates apart."""
     languages: SetAction = "warn"
@@ -126,7 +126,7 @@ class DataLimits(Document):
 
     rows_of_label: int = Field(default=5, ge=1)
     """Fewest training rows of a label."""
-    imbalance: float = Field(default=50.0, ge=1)
+    imbalance: float = Field(default=20.0, ge=1)
     """Rows of the most frequent label to one of the rarest."""
     conflicts: Fraction = 0.05
     """Share of rows whose input stands elsewhere with another answer, above which nothing good can be learned."""

@@ -138,6 +138,7 @@ def apply_overrides(recipe: Recipe, overrides: Overrides, folder: Path) -> Recip
         "dataset": {
             "uri": absolute_uri(overrides.dataset or recipe.dataset.uri, folder),
             "test_uri": absolute_uri(recipe.dataset.test_uri, folder) if recipe.dataset.test_uri else "",
+            "reference": absolute_uri(recipe.dataset.reference, folder) if recipe.dataset.reference else "",
         },
         "prompt": _given(kind=overrides.prompt_kind, num_tokens=overrides.num_tokens),
         "training": _given(num_workers=overrides.num_workers) | ({"seed": overrides.seed} if overrides.seed >= 0 else {}),

@@ -18,6 +18,7 @@ from softprompt.data.statistics.profile import DatasetProfile
 from softprompt.data.table import RowTable, row_of
 from softprompt.documents import Document, canonical_json
 from softprompt.errors import VerificationFailed
+from softprompt.fetch import fetch_bytes
 
 MANIFEST_FILE = "manifest.json"
 ROWS_A_GROUP = 16_384
@@ -107,6 +108,19 @@ def read_manifest(directory: Path) -> DatasetManifest:
     """The manifest of a dataset artifact. VerificationFailed: it is not one."""
     data = read_capped(directory / MANIFEST_FILE, DatasetManifest.max_bytes)
     return DatasetManifest.from_bytes(data, source=str(directory / MANIFEST_FILE))
+
+
+def fetch_manifest(uri: str) -> DatasetManifest:
+    """The manifest of a dataset artifact elsewhere.
+
+    Args:
+        uri: Of the artifact's folder, `file://` or `s3://`.
+
+    Raises:
+        VerificationFailed: It is not one.
+    """
+    place = f"{uri.rstrip('/')}/{MANIFEST_FILE}"
+    return DatasetManifest.from_bytes(fetch_bytes(place, max_bytes=DatasetManifest.max_bytes), source=place)
 
 
 def part_file(directory: Path, part: Part) -> Path:

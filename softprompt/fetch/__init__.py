@@ -15,14 +15,15 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from softprompt.artifact import read_capped
 from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRequest, VerificationFailed
 from softprompt.fetch.cache import cache_folder
 from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at
 from softprompt.fetch.hub import base_from_hub, dataset_from_hub
-from softprompt.fetch.s3 import base_from_s3, dataset_from_s3
+from softprompt.fetch.s3 import base_from_s3, bytes_from_s3, dataset_from_s3
 from softprompt.fetch.web import dataset_from_web, without_secrets
 
-__all__ = ["DataFile", "absolute_uri", "cache_folder", "dataset_sha256", "fetch_base", "fetch_dataset", "file_sha256"]
+__all__ = ["DataFile", "absolute_uri", "cache_folder", "dataset_sha256", "fetch_base", "fetch_bytes", "fetch_dataset", "file_sha256"]
 
 EMBEDDED_BASES = {"base": "base"}
 EMBEDDED_DATASETS = {"tickets": "data/tickets.jsonl"}
@@ -67,6 +68,21 @@ def fetch_dataset(uri: str, *, expected_sha256: str = "") -> tuple[DataFile, ...
             hint="Start a new run.",
         )
     return found
+
+
+def fetch_bytes(uri: str, *, max_bytes: int) -> bytes:
+    """A small file.
+
+    Args:
+        uri: `file://` or `s3://`.
+        max_bytes: Larger ones are refused.
+
+    Raises:
+        VerificationFailed: It is not there, or larger.
+        StoreUnavailable: The object store does not answer.
+    """
+    scheme, place = _parse(uri, ("file", "s3"))
+    return bytes_from_s3(uri, max_bytes) if scheme == "s3" else read_capped(Path(place), max_bytes)
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

@@ -6,13 +6,31 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.documents import canonical_json, sha256_hex
-from softprompt.errors import BaseModelUnavailable, DatasetRefused, StoreUnavailable
+from softprompt.errors import BaseModelUnavailable, DatasetRefused, StoreUnavailable, VerificationFailed
 from softprompt.fetch.cache import cache_folder, draft_beside, keep
 from softprompt.fetch.data_files import DataFile, data_name, data_names, files_at, format_of
 from softprompt.fetch.hub import BASE_MODEL_PATTERNS
 
 Listed = tuple[str, str, int]
 """Key, ETag, size in bytes."""
+
+
+def bytes_from_s3(uri: str, max_bytes: int) -> bytes:
+    """One small object.
+
+    Raises:
+        VerificationFailed: It is larger than `max_bytes`.
+        StoreUnavailable: It is not there, or the store does not answer.
+    """
+    from softprompt.release.s3_client import parse_s3_uri, s3_client
+
+    bucket, key = parse_s3_uri(uri)
+    with _s3_errors(uri):
+        body = s3_client().get_object(Bucket=bucket, Key=key)["Body"]
+        data = bytes(body.read(max_bytes + 1))
+    if len(data) > max_bytes:
+        raise VerificationFailed("An object is larger than it may be.", where=uri, expected=f"<= {max_bytes} bytes")
+    return data
 
 
 def base_from_s3(uri: str) -> Path:

@@ -6,10 +6,8 @@ import numpy as np
 
 from softprompt.data.examined import Examined, Found
 from softprompt.data.rows import PARTS
-from softprompt.data.split import TEST, TRAIN, VALIDATION
-from softprompt.data.statistics.balance import clashing_names
-
-FEWEST_TEST_ROWS = 30
+from softprompt.data.split import TRAIN
+from softprompt.data.statistics.balance import imbalance, missing_labels, names_alike, rare_labels, untidy_names
 
 
 def check_unknown_labels(data: Examined) -> Iterator[Found]:
@@ -45,55 +43,43 @@ def check_labels(data: Examined) -> Iterator[Found]:
 
 
 def check_label_names(data: Examined) -> Iterator[Found]:
-    """Labels that differ by case, spaces, underscores or Unicode form only."""
-    clashes = clashing_names([data.label_names[code] for code in np.unique(data.label[data.rows_of()])])
-    if clashes:
-        codes = [data.label_names.index(name) for clash in clashes for name in clash]
-        rows = data.rows_of()
-        rows = rows[np.isin(data.label[rows], codes)]
-        said = "; ".join(" = ".join(map(repr, clash)) for clash in clashes[:8])
-        message = f"Labels that look like one label written differently: {said}. Write each label in one way."
-        yield Found("label_names", message, rows, lambda _, row: repr(row.target[:40]))
+    """Labels that differ by case, spaces, underscores or Unicode form only, or carry what nobody sees."""
+    rows = data.rows_of()
+    present = [data.label_names[code] for code in np.unique(data.label[rows])]
+    for problem in (*names_alike(present), *untidy_names(present)):
+        codes = [data.label_names.index(name) for name in problem.labels]
+        yield Found("label_names", problem.message, rows[np.isin(data.label[rows], codes)], lambda _, row: repr(row.target[:40]))
 
 
 def check_balance(data: Examined) -> Iterator[Found]:
-    """Rare labels, and a most frequent one that drowns the others."""
-    counts, limits = data.counts_by_label(TRAIN), data.recipe.dataset.limits
-    present = [code for code in np.argsort(counts, kind="stable").tolist() if counts[code]]
-    rare = sorted(data.label_names[code] for code in present if counts[code] < limits.rows_of_label)
-    if rare:
-        message = f"Labels with fewer than {limits.rows_of_label} training rows: {listing(rare)}. Expect them to be guessed badly."
-        yield Found("rare_labels", message)
-    if len(present) > 1 and counts[present[-1]] > limits.imbalance * counts[present[0]]:
-        few, many = present[0], present[-1]
-        message = (
-            f"Training rows are out of balance: {counts[many]:,} of {data.label_names[many]!r}, {counts[few]:,} of "
-            f"{data.label_names[few]!r}, more than {limits.imbalance:g} to 1. Judge by macro_f1, or add rows of the rare labels."
-        )
-        yield Found("imbalance", message)
+    """Rare labels, and frequent ones that drown the others."""
+    counts, limits = _counts(data, TRAIN), data.recipe.dataset.limits
+    yield from (Found("rare_labels", problem.message) for problem in rare_labels(counts, limits.rows_of_label))
+    yield from (Found("imbalance", problem.message) for problem in imbalance(counts, limits.imbalance))
 
 
 def check_missing_labels(data: Examined) -> Iterator[Found]:
-    """Labels that validation or test does not ask for."""
-    trained = data.counts_by_label(TRAIN) > 0
-    for part in (VALIDATION, TEST):
-        missing = [data.label_names[code] for code in np.nonzero(trained & (data.counts_by_label(part) == 0))[0]]
-        if missing and len(data.rows_of(part)):
-            message = f"No {PARTS[part]} row has these labels: {listing(missing)}. What the prompt makes of them stays unknown."
-            yield Found("missing_labels", message)
+    """Labels that a part does not have; those that training lacks are unknown and have been told."""
+    trained = set(_counts(data, TRAIN))
+    by_part = {
+        name: {label: count for label, count in _counts(data, part).items() if label in trained} for part, name in enumerate(PARTS)
+    }
+    yield from (Found("missing_labels", problem.message) for problem in missing_labels(by_part))
 
 
 def check_counts(data: Examined) -> Iterator[Found]:
-    """Every part has rows, and the test part enough for a verdict."""
+    """Every part has rows."""
     empty = [name for part, name in enumerate(PARTS) if not len(data.rows_of(part))]
     if empty:
         message = f"No rows for {listing(empty)}; there are {data.num_rows:,} rows in all."
         yield Found("counts", message, severity="refuse")
-    elif len(data.rows_of(TEST)) < FEWEST_TEST_ROWS:
-        message = f"Only {len(data.rows_of(TEST))} test rows: intervals will be so wide that gates may stay undecided."
-        yield Found("counts", message, severity="warn")
 
 
 def listing(names: list[str], most: int = 8) -> str:
     """Names in a sentence, the first few of many."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _counts(data: Examined, part: int) -> dict[str, int]:
+    """Label -> rows, for labels with some."""
+    return {name: count for name, count in zip(data.label_names, data.counts_by_label(part).tolist(), strict=True) if count}

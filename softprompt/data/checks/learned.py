@@ -7,23 +7,24 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from softprompt.data.dataset import BaselineRecord, read_manifest
+from softprompt.data.dataset import BaselineRecord, fetch_manifest
 from softprompt.data.examined import Examined, Found, Rows
 from softprompt.data.rows import PARTS
 from softprompt.data.split import TEST, TRAIN, VALIDATION
 from softprompt.data.statistics.baseline import fit_baseline
+from softprompt.data.statistics.drift import drift
 from softprompt.data.statistics.poison import find_triggers
-from softprompt.data.statistics.power import smallest_difference
-from softprompt.data.statistics.profile import DatasetProfile, drift, profile_of
+from softprompt.data.statistics.power import USUAL_ACCURACY, power_of
+from softprompt.data.statistics.profile import DatasetProfile, profile_of
 from softprompt.data.statistics.wrong_labels import likely_wrong_labels
 from softprompt.data.text.languages import languages
-from softprompt.fetch import fetch_base
 
 UNKNOWN = "unknown"
 """A text too short to tell its language."""
 FEW_LANGUAGE_SHARE = 0.05
 """A second language in fewer rows than this is more likely an accident than a wish."""
-"""Differences between candidates smaller than this are not worth a name; sets that cannot tell larger ones are too small."""
+COARSE_DIFFERENCE = 0.1
+"""Rows that cannot tell candidates apart that differ by ten points are too few for any choice between them."""
 
 
 @dataclass
@@ -49,3 +50,111 @@ class Learned:
     languages: dict[str, int] = field(default_factory=dict)
     profile: DatasetProfile | None = None
     samples: dict[str, int] = field(default_factory=dict)
+
+
+def learn(data: Examined, learned: Learned) -> Iterator[Found]:
+    """Fit, look, and tell; what was learned is put into `learned` as it goes."""
+    rows = data.sample(data.rows_of(), data.recipe.dataset.limits.sample_rows)
+    texts = data.texts(rows)
+    if data.recipe.task.type == "classification":
+        yield from _wrong_labels(data, learned, rows, texts)
+        yield from _triggers(data, learned, rows, texts)
+        _fit_baseline(data, learned)
+    yield from _languages(data, learned, rows, texts)
+    yield from _few_rows(data, learned)
+    learned.profile = _profile(data, learned, rows, texts)
+    yield from _drift(data, learned.profile)
+
+
+def _wrong_labels(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:
+    seed = data.recipe.dataset.split.seed
+    labels = [data.label_names[code] for code in data.label[rows]]
+    result = likely_wrong_labels(texts, labels, seed=seed, most_rows=len(texts), groups=data.near[rows].tolist())
+    _note_sample(data, learned, "wrong_labels", result.num_judged)
+    if not result.found:
+        return
+    issues = {int(rows[issue.row]): issue for issue in result.found}
+    many = f"{len(issues):,} rows have labels that a model of the other rows finds very unlikely. Read them, the surest first."
+    one = "One row has a label that a model of the other rows finds very unlikely. Read it."
+    yield Found(
+        "wrong_labels",
+        many if len(issues) > 1 else one,
+        np.array(list(issues), np.int64),
+        lambda place, _: f"{issues[place].given!r}, rather {issues[place].suggested!r} ({issues[place].confidence:.2f})",
+    )
+
+
+def _triggers(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:
+    labels = [data.label_names[code] for code in data.label[rows]]
+    _note_sample(data, learned, "poison", len(rows))
+    for trigger in find_triggers(texts, labels, seed=data.recipe.dataset.split.seed, most_rows=len(texts)):
+        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: repr(row.target[:40]))
+
+
+def _fit_baseline(data: Examined, learned: Learned) -> None:
+    """What TF-IDF and logistic regression make of the rows that training does not see."""
+    train = data.rows_of(TRAIN)
+    limits = data.recipe.dataset.limits
+    sample = data.sample(train, limits.sample_rows)
+    labels = [data.label_names[code] for code in data.label[sample]]
+    model = fit_baseline(data.texts(sample), labels, seed=data.recipe.dataset.split.seed, most_rows=len(sample))
+    learned.baseline_answers = [""] * len(data.table)
+    accuracy: dict[int, float] = {}
+    for part in (VALIDATION, TEST):
+        rows = data.rows_of(part)
+        right = 0
+        for some in np.array_split(rows, len(rows) // 8192 + 1):
+            answers, _ = model.predict(data.texts(some))
+            for row, answer in zip(some.tolist(), answers, strict=True):
+                learned.baseline_answers[row] = answer
+                right += answer == data.label_names[data.label[row]]
+        accuracy[part] = right / len(rows)
+    learned.baseline = BaselineRecord(
+        train_rows=model.num_rows, validation_accuracy=accuracy[VALIDATION], test_accuracy=accuracy[TEST]
+    )
+
+
+def _languages(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:
+    found = np.array([name or UNKNOWN for name in languages(texts)], object)
+    learned.languages = dict(Counter(found.tolist()).most_common())
+    _note_sample(data, learned, "languages", len(rows))
+    known = {name: count for name, count in learned.languages.items() if name != UNKNOWN}
+    total = sum(known.values())
+    few = [name for name, count in known.items() if count < FEW_LANGUAGE_SHARE * total]
+    if few and max(known.values()) > total / 2:
+        strange = rows[np.isin(found, few)]
+        names = dict(zip(rows.tolist(), found.tolist(), strict=True))
+        message = (
+            f"Most rows are in {next(iter(known))}, {len(strange):,} look like other languages ({', '.join(sorted(few)[:8])}). "
+            "Add rows of these, or leave them out."
+        )
+        yield Found("languages", message, strange, lambda place, _: names[place])
+
+
+def _few_rows(data: Examined, learned: Learned) -> Iterator[Found]:
+    accuracy = learned.baseline.validation_accuracy if learned.baseline else USUAL_ACCURACY
+    for part in (VALIDATION, TEST):
+        power = power_of(len(data.rows_of(part)), max(accuracy, 0.5))
+        if power.smallest is None or power.smallest > COARSE_DIFFERENCE:
+            yield Found("few_rows", power.sentence(PARTS[part]))
+
+
+def _profile(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> DatasetProfile:
+    is_classification = data.recipe.task.type == "classification"
+    labels = [data.label_names[code] for code in data.label[data.rows_of()]] if is_classification else []
+    tokens = learned.tokens[rows].tolist() if learned.tokens is not None else None
+    return profile_of(texts, labels, num_tokens=tokens, languages=learned.languages)
+
+
+def _drift(data: Examined, profile: DatasetProfile) -> Iterator[Found]:
+    if not data.recipe.dataset.reference:
+        return
+    earlier = fetch_manifest(data.recipe.dataset.reference).profile
+    if earlier is not None:
+        for change in drift(earlier, profile):
+            yield Found("drift", change.sentence)
+
+
+def _note_sample(data: Examined, learned: Learned, check: str, num_rows: int) -> None:
+    if num_rows < data.num_rows:
+        learned.samples[check] = num_rows

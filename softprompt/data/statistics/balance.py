@@ -56,18 +56,19 @@ def untidy_names(labels: Iterable[str]) -> list[LabelProblem]:
     return [LabelProblem("untidy", tuple(names), message)]
 
 
-def imbalance(counts: Mapping[str, int]) -> list[LabelProblem]:
+def imbalance(counts: Mapping[str, int], largest_ratio: float = LARGEST_RATIO) -> list[LabelProblem]:
     """Whether a few labels crowd out the others.
 
     Args:
         counts: Rows of each label; labels without rows do not count here.
+        largest_ratio: Rows of the most frequent to those of the rarest that are still in balance.
     """
     present = {name: count for name, count in counts.items() if count > 0}
     if len(present) < 2:
         return []
     most, least = max(present, key=lambda name: (present[name], name)), min(present, key=lambda name: (present[name], name))
     ratio, effective = present[most] / present[least], effective_number(list(present.values()))
-    if ratio < LARGEST_RATIO and effective >= LEAST_EVENNESS * len(present):
+    if ratio < largest_ratio and effective >= LEAST_EVENNESS * len(present):
         return []
     message = (
         f"{most!r} has {present[most]:,} rows and {least!r} {present[least]:,} ({ratio:.0f}:1); {len(present)} labels are as diverse"
