@@ -55,7 +55,11 @@ def _refusals(file: DataFile, kind: str) -> Iterator[None]:
 
 
 def _parquet_batches(file: DataFile) -> Iterator[pa.RecordBatch]:
-    with parquet.ParquetFile(file.path, buffer_size=2**20, pre_buffer=False) as source:
+    # A spoilt page may claim any length: what is mapped ends with the file, what is buffered is allocated first. A large
+    # file is buffered all the same, because mapped pages count as the process's memory.
+    mapped = file.path.stat().st_size <= limits.MAPPED_BYTES
+    buffering = {"memory_map": True} if mapped else {"buffer_size": 2**20}
+    with parquet.ParquetFile(file.path, pre_buffer=False, **buffering) as source:
         wanted = _as_cells(source.schema_arrow, file.name)
         for batch in source.iter_batches(limits.BATCH_ROWS, use_threads=False):
             yield batch.cast(wanted) if wanted != batch.schema else batch
@@ -66,7 +70,8 @@ def _arrow_batches(file: DataFile) -> Iterator[pa.RecordBatch]:
     with pa.memory_map(str(file.path)) as source:
         is_file = source.read(len(_FILE_MAGIC)) == _FILE_MAGIC
         source.seek(0)
-        with pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source) as reader:
+        open_reader, options = pa.ipc.open_file if is_file else pa.ipc.open_stream, pa.ipc.IpcReadOptions(use_threads=False)
+        with open_reader(source, options=options) as reader:
             wanted = _as_cells(reader.schema, file.name)
             for whole in _each_batch(reader, is_file=is_file):
                 # Offsets come from the file; unchecked ones would have Arrow read beyond its buffers.

@@ -43,11 +43,11 @@ def _plain(file: DataFile) -> Iterator[bytes]:
 
 
 def _decompressed(file: DataFile, compression: str) -> Iterator[bytes]:
-    size, num_bytes = file.path.stat().st_size, 0
+    size, num_bytes, buffer = file.path.stat().st_size, 0, bytearray(limits.BLOCK_BYTES)
     if not size:
         raise OSError("the file is empty")
     with pa.OSFile(str(file.path)) as raw, pa.CompressedInputStream(raw, compression) as source:
-        while block := _full_block(source):
+        while block := _full_block(source, buffer):
             num_bytes += len(block)
             if num_bytes > max(limits.UNSUSPECTED_BYTES, size * limits.MAX_EXPANSION):
                 raise DatasetRefused(
@@ -59,10 +59,12 @@ def _decompressed(file: DataFile, compression: str) -> Iterator[bytes]:
             yield block
 
 
-def _full_block(source: Any) -> bytes:
-    """A block, shorter only at the end: the stream gives less than it was asked for at the end of a frame."""
-    parts, wanted = [], limits.BLOCK_BYTES
-    while wanted and (part := source.read(wanted)):
-        parts.append(part)
-        wanted -= len(part)
-    return b"".join(parts)
+def _full_block(source: Any, buffer: bytearray) -> bytes:
+    """A block, shorter only at the end: the stream gives less than it was asked for at the end of a frame.
+
+    It fills a buffer of ours, because its `read` forgets the memory of an answer that fails.
+    """
+    view, filled = memoryview(buffer), 0
+    while filled < len(buffer) and (num_bytes := source.readinto(view[filled:])):
+        filled += num_bytes
+    return bytes(view[:filled])

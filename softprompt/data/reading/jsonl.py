@@ -17,7 +17,7 @@ from softprompt.data.reading.lines import TooLong, encoding_fault
 from softprompt.data.reading.records import Record
 
 _BLANKS = " \t\r\n"
-_PLAIN = frozenset((str, int, bool, type(None)))
+_FLAT = frozenset((str, int, float, bool, type(None)))
 
 
 def jsonl_records(name: str, lines: Iterator[bytes | TooLong]) -> Iterator[Record]:
@@ -39,11 +39,10 @@ def jsonl_records(name: str, lines: Iterator[bytes | TooLong]) -> Iterator[Recor
 
 
 def _parse_plain(line: bytes) -> dict[str, Any] | None:
-    """A row of texts, integers, booleans and nulls without duplicate keys; None where that is not certain.
+    """A row of texts, finite numbers, booleans and nulls without duplicate keys; None where that is not certain.
 
-    Every key is followed by a colon. If no quote is followed by a blank, each key's is `":`, and if there are as many of
-    these as there are keys in the result, no key was there twice. Without floats nothing is infinite, without lists and
-    objects nothing is deep.
+    Every key is followed by a colon. If no quote that ends a text is followed by a blank, each key's is `":`, and if there
+    are as many of these as there are keys in the result, no key was there twice.
     """
     try:
         cells = from_json(line, allow_inf_nan=False, cache_strings="keys")
@@ -52,12 +51,19 @@ def _parse_plain(line: bytes) -> dict[str, Any] | None:
     if (
         cells.__class__ is dict
         and line.count(b'":') == len(cells) <= limits.MAX_COLUMNS
-        and b'" ' not in line
-        and b'"\t' not in line
-        and _PLAIN.issuperset(map(type, cells.values()))
+        and not _has_blank_after_text(line)
+        and _FLAT.issuperset(kinds := set(map(type, cells.values())))
+        and (float not in kinds or all(value.__class__ is not float or math.isfinite(value) for value in cells.values()))
     ):
         return cells
     return None
+
+
+def _has_blank_after_text(line: bytes) -> bool:
+    """Whether a blank may follow a quote other than an escaped one, which is no text's end."""
+    if b'"\t' in line:
+        return True
+    return b'" ' in line and (b"\\\\" in line or line.count(b'" ') != line.count(b'\\" '))
 
 
 def _record(name: str, number: int, line: bytes) -> Record:
@@ -77,7 +83,12 @@ def _parse_any(line: bytes) -> dict[str, Any]:
     text = line.decode().strip(_BLANKS)
     if text.startswith("\ufeff"):
         raise ValueError("a byte-order mark that is not at the start of the file")
-    cells = _DECODER.decode(text)
+    try:
+        cells, end = _SCAN(text, 0)
+    except StopIteration as error:
+        raise json.JSONDecodeError("Expecting value", text, error.value) from None
+    if end < len(text):
+        raise json.JSONDecodeError("Extra data", text, end)
     if not isinstance(cells, dict):
         raise ValueError(f"a row is an object with columns, this is {type(cells).__name__}")  # noqa: TRY004
     if len(cells) > limits.MAX_COLUMNS:
@@ -129,4 +140,5 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number that JSON knows")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
+# What `decode` does, less its search for blanks, which costs as much as the rest.
+_SCAN = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant).scan_once  # type: ignore[attr-defined]

@@ -12,6 +12,8 @@ BLOCK_BYTES = 256 * 1024
 """Read at once; below MAX_LINE_BYTES, so that only the first line of a block can be too long."""
 BATCH_ROWS = 64
 """Rows of Parquet and Arrow that are decoded at once; with rows as large as they may be, 64 MiB."""
+MAPPED_BYTES = 32 * 1024 * 1024
+"""A Parquet file up to this size is mapped into memory."""
 
 MAX_EXPANSION = 200
 UNSUSPECTED_BYTES = 1024**3
