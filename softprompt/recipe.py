@@ -18,7 +18,7 @@ Loss = Literal["answers", "likelihood"]
 Optimiser = Literal["adamw", "adafactor"]
 ValidationMetric = Literal["accuracy", "loss"]
 Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
-Baseline = Literal["bare_base", "instruction"]
+Baseline = Literal["bare_base", "instruction", "classical"]
 RowAction = Literal["refuse", "drop", "warn", "ignore"]
 SetAction = Literal["refuse", "warn", "ignore"]
 
@@ -141,7 +141,8 @@ class DatasetSpec(Document):
 
     uri: Text
     """`embedded://tickets`, a path (relative to the recipe), `file://`, `s3://bucket/key`, `https://`, or
-    `hf://datasets/org/name@revision`: JSONL, CSV, TSV, Parquet or Arrow by its ending, `.gz` and `.zst` too, or a folder of them."""
+    `hf://datasets/org/name@revision`: JSONL, CSV, TSV, Parquet or Arrow by its ending, `.gz` and `.zst` too, or a folder of
+    them."""
     test_uri: str = ""
     """Rows for the gates in a place of their own; then `split.test` must be 0."""
     target_column: str = ""
@@ -163,7 +164,7 @@ class DatasetSpec(Document):
     on_finding: FindingActions = FindingActions()
     """What each check's findings lead to."""
     limits: DataLimits = DataLimits()
-    """Where the checks draw their lines."""
+    """Limits of the checks."""
     reference: str = ""
     """An earlier dataset artifact (a folder or `s3://` prefix) that drift is measured against, the champion's for example."""
     engine: Literal["local", "ray"] = "local"
@@ -464,6 +465,8 @@ def _impossible(recipe: Recipe) -> list[str]:
             problems.append(
                 f"gates.{number}.metric: {gate.metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}"
             )
+        if gate.better_than == "classical" and recipe.task.type != "classification":
+            problems.append(f"gates.{number}.better_than: the classical baseline is a classifier; a generation has none")
         if gate.better_than == "instruction" and not recipe.evaluation.instruction:
             problems.append(f"gates.{number}.better_than: evaluation.instruction is empty; write the instruction to compare with")
     if recipe.evaluation.instruction:

@@ -93,6 +93,7 @@ def write_big_dataset(directory: Path, megabytes: int) -> Path:
         num_rows={"train": rows, "validation": 0, "test": 0},
         labels=LABELS,
         num_rows_by_label={},
+        num_dropped={},
         findings=(),
     )
     (directory / "manifest.json").write_bytes(empty.to_bytes())

@@ -21,6 +21,7 @@ base_model: {{uri: "{base}"}}
 dataset:
   uri: "{dataset}"
   target_column: colour
+  limits: {{similarity: 1.0}}  # "ruby number 1" and "ruby number 10" are two rows here
 task:
   type: classification
   template: "Thing: {{text}}\\nColour:"

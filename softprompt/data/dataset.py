@@ -72,7 +72,7 @@ class DatasetManifest(Document):
     labels: tuple[str, ...]
     """Sorted; empty for a generation."""
     num_rows_by_label: dict[str, int]
-    num_dropped: dict[str, int] = {}
+    num_dropped: dict[str, int]
     """Check -> rows that it left out."""
     findings: tuple[FindingRecord, ...]
     baseline: BaselineRecord | None = None
@@ -82,7 +82,12 @@ class DatasetManifest(Document):
 
 
 def write_dataset(
-    directory: Path, table: RowTable, part: NDArray[np.int8], kept: NDArray[np.bool_], baseline: Sequence[str], manifest: DatasetManifest
+    directory: Path,
+    table: RowTable,
+    part: NDArray[np.int8],
+    kept: NDArray[np.bool_],
+    baseline: Sequence[str],
+    manifest: DatasetManifest,
 ) -> None:
     """Write the artifact, complete or not at all.
 
@@ -179,7 +184,9 @@ def _write_part(path: Path, table: RowTable, chosen: NDArray[np.bool_], name: Pa
             at = piece.schema.get_field_index("part")
             piece = piece.set_column(at, piece.schema.field(at), pa.array([name] * len(rows), pa.string()))
             if len(baseline):
-                piece = piece.append_column(schema.field(BASELINE), pa.array([baseline[start + row] for row in rows], pa.string()))
+                piece = piece.append_column(
+                    schema.field(BASELINE), pa.array([baseline[start + row] for row in rows.tolist()], pa.string())
+                )
             if len(rows):
                 writer.write_batch(piece, row_group_size=ROWS_A_GROUP)
             start += batch.num_rows

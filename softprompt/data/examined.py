@@ -126,9 +126,7 @@ class Examined:
         first = found.rows[:MOST_PLACES]
         rows = self.take(first)
         details = tuple(found.detail(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
-        self.findings.append(
-            Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details)
-        )
+        self.findings.append(Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details))
 
     def drop(self, check: str, rows: Rows) -> None:
         """Leave rows out, and remember why."""

@@ -80,20 +80,21 @@ class Measurer:
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, NDArray[Any]]:
         """The fields of `Measures` for the rows of a batch."""
-        inputs = {name.removeprefix(INPUT): batch.column(name).to_pylist() for name in batch.schema.names if name.startswith(INPUT)}
+        inputs = {
+            name.removeprefix(INPUT): batch.column(name).to_pylist() for name in batch.schema.names if name.startswith(INPUT)
+        }
         targets: list[str] = batch.column("target").to_pylist()
         columns = list(inputs.values())
+        rows = [dict(zip(inputs, cells, strict=True)) for cells in zip(*columns, strict=True)]
         plain = [[normalised(text) for text in column] for column in columns]
-        digests = [
-            sha256_hex(canonical_json(dict(zip(inputs, cells, strict=True)))) for cells in zip(*plain, strict=True)
-        ]
+        digests = [sha256_hex(canonical_json(dict(zip(inputs, cells, strict=True)))) for cells in zip(*plain, strict=True)]
         lengths = np.array([[len(text) for text in column] for column in columns], np.int32).sum(0, dtype=np.int32)
         return {
             "input_digest": np.array([int(digest[:16], 16) for digest in digests], np.uint64),
             "target_digest": np.array([int(sha256_hex(target.encode())[:16], 16) for target in targets], np.uint64),
             "place": np.array([place_of(digest, self._seed) for digest in digests], np.float64),
             "characters": lengths,
-            "tokens": self._encoder.num_input_tokens([dict(zip(inputs, cells, strict=True)) for cells in zip(*columns, strict=True)]),
+            "tokens": self._encoder.num_input_tokens(rows),
             "target_tokens": self._encoder.num_tokens([self._encoder.free_answer(target) for target in targets]),
             "flags": np.array([_flags(cells) for cells in zip(*columns, targets, strict=True)], np.uint32),
             "signature": signatures(["\n".join(cells) for cells in zip(*plain, strict=True)]),

@@ -71,7 +71,7 @@ def similar_pairs(
                 yield one, other, jaccard
 
 
-def clusters(num_texts: int, pairs: Sequence[Pair]) -> NDArray[np.int64]:
+def clusters(num_texts: int, pairs: Sequence[Pair] | NDArray[np.int64]) -> NDArray[np.int64]:
     """For each text the first text of its cluster: texts joined by pairs, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -80,7 +80,8 @@ def clusters(num_texts: int, pairs: Sequence[Pair]) -> NDArray[np.int64]:
     graph = coo_array((np.ones(len(edges), np.int8), (edges[:, 0], edges[:, 1])), shape=(num_texts, num_texts))
     _, names = connected_components(graph, directed=False)
     _, first = np.unique(names, return_index=True)
-    return first[names].astype(np.int64)
+    found: NDArray[np.int64] = first[names].astype(np.int64)
+    return found
 
 
 def _candidates(found: Signatures, similarity: float) -> NDArray[np.int64]:
@@ -98,8 +99,10 @@ def _candidates(found: Signatures, similarity: float) -> NDArray[np.int64]:
     unique = np.unique(np.concatenate(pairs), axis=0)
     if not len(unique):
         return unique
-    alike = np.concatenate([(found[some[:, 0]] == found[some[:, 1]]).mean(1) for some in np.array_split(unique, len(unique) // 2**16 + 1)])
-    return unique[alike >= similarity - MARGIN]
+    pieces = np.array_split(unique, len(unique) // 2**16 + 1)
+    alike = np.concatenate([(found[some[:, 0]] == found[some[:, 1]]).mean(1) for some in pieces])
+    worth: NDArray[np.int64] = unique[alike >= similarity - MARGIN]
+    return worth
 
 
 def _band_width(similarity: float) -> int:

@@ -114,7 +114,9 @@ def _rows_and_faults(contract: Any, record: Record, *, is_test: bool) -> list[tu
         return [(row.in_part("test") if is_test else row, "") for row in contract.rows(record)]
     except RowFault as fault:
         empty = dict.fromkeys(contract.input_columns, "")
-        return [(Row("", record.line, empty, "", dict.fromkeys(contract.spec.subgroup_columns, ""), file=record.file), str(fault))]
+        return [
+            (Row("", record.line, empty, "", dict.fromkeys(contract.spec.subgroup_columns, ""), file=record.file), str(fault))
+        ]
 
 
 def _table(rows: Sequence[tuple[Row, str]], schema: pa.Schema) -> pa.Table:

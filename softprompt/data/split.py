@@ -16,7 +16,9 @@ from softprompt.recipe import SplitSpec
 TRAIN, VALIDATION, TEST = range(len(PARTS))
 
 
-def split(place: NDArray[np.float64], digest: NDArray[np.uint64], cluster: NDArray[np.int64], spec: SplitSpec) -> NDArray[np.int8]:
+def split(
+    place: NDArray[np.float64], digest: NDArray[np.uint64], cluster: NDArray[np.int64], spec: SplitSpec
+) -> NDArray[np.int8]:
     """The part of each row, as a place in `PARTS`.
 
     Args:

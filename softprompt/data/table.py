@@ -76,7 +76,7 @@ class RowTable:
     @property
     def num_batches(self) -> int:
         """How many pieces the file has."""
-        return self._reader.num_record_batches
+        return int(self._reader.num_record_batches)
 
     def batch(self, number: int) -> pa.RecordBatch:
         """One piece, mapped."""

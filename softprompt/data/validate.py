@@ -2,8 +2,9 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from softprompt.data.checks.repeats import (
 from softprompt.data.checks.texts import CHECKS as TEXT_CHECKS
 from softprompt.data.checks.texts import check_texts
 from softprompt.data.dataset import DatasetManifest, FindingRecord, digest_of_content, write_dataset
-from softprompt.data.examined import Examined
+from softprompt.data.examined import Examined, Found
 from softprompt.data.ingest import Faults, ingest_here
 from softprompt.data.measure import Measures
 from softprompt.data.near import clusters, similar_pairs
@@ -45,6 +46,8 @@ from softprompt.progress import tell
 from softprompt.resolve import ResolvedRecipe
 
 STEP = "validate_dataset"
+
+Check = Callable[[Examined], Iterator[Found]]
 
 
 def validate_dataset(resolved: ResolvedRecipe, dataset: Path, report: Path) -> DatasetManifest:
@@ -108,8 +111,8 @@ def near_clusters(table: RowTable, measures: Measures, similarity: float) -> NDA
     """The same number for rows with equal or almost equal inputs."""
     _, first, inverse = np.unique(measures.input_digest, return_index=True, return_inverse=True)
 
-    def texts_of(places: list[int]) -> list[str]:
-        return ["\n".join(map(normalised, row.inputs.values())) for row in table.take(first[places])]
+    def texts_of(places: Sequence[int]) -> list[str]:
+        return ["\n".join(map(normalised, row.inputs.values())) for row in table.take(first[np.asarray(places)])]
 
     pairs = [(one, other) for one, other, _ in similar_pairs(measures.signature[first], similarity, texts_of)]
     return first[clusters(len(first), pairs)[inverse]] if len(first) else inverse
@@ -122,7 +125,7 @@ def run_checks(data: Examined, faults: Faults, text_side: TextSide) -> Learned:
         data.findings.append(Finding("counts", "refuse", "There is not one usable row."))
         return Learned()
     is_classification = data.recipe.task.type == "classification"
-    checks = [lambda data, check=check: check_texts(data, check) for check in TEXT_CHECKS]
+    checks: list[Check] = [partial(check_texts, check=check) for check in TEXT_CHECKS]
     checks += [check_leakage, check_conflicts, check_duplicates, check_near_duplicates, check_torn_groups]
     if is_classification:
         checks += [check_unknown_labels, check_labels, check_label_names, check_balance, check_missing_labels]
@@ -177,15 +180,15 @@ def _record_faults(data: Examined, faults: Faults) -> None:
         return
     severity = data.recipe.dataset.on_finding.unreadable
     one = faults.count == 1
-    message = "One row cannot be used; mend or remove it." if one else f"{faults.count:,} rows cannot be used; mend or remove them."
+    message = (
+        "One row cannot be used; mend or remove it." if one else f"{faults.count:,} rows cannot be used; mend or remove them."
+    )
     if severity != "ignore":
         places, details = zip(*faults.first, strict=True)
         data.findings.append(Finding("unreadable", severity, message, faults.count, places, details))
 
 
-def _parts(
-    given: NDArray[np.int8], measures: Measures, cluster: NDArray[np.int64], resolved: ResolvedRecipe
-) -> NDArray[np.int8]:
+def _parts(given: NDArray[np.int8], measures: Measures, cluster: NDArray[np.int64], resolved: ResolvedRecipe) -> NDArray[np.int8]:
     """Each row's part: as given where the recipe's data say it, else by the dice."""
     spec = resolved.recipe.dataset
     if spec.split_column and (given == VALIDATION).any():

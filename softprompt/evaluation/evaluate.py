@@ -9,7 +9,7 @@ import torch
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
-from softprompt.data.dataset import read_manifest, read_part
+from softprompt.data.dataset import read_baseline, read_manifest, read_part
 from softprompt.data.rows import Row
 from softprompt.engine.predictor import Prediction, Predictor
 from softprompt.engine.prompts import SoftPrompt
@@ -50,7 +50,8 @@ def evaluate_prompt(
     base = load_base(resolved, file)
     rows = read_part(dataset, "test")
     predictions = predict_all(recipe, base, file, rows)
-    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, rows, predictions)
+    classical = read_baseline(dataset, "test")
+    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, rows, predictions, classical)
     gate_report.write_bytes(result.to_bytes())
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     write_evaluation_report(report, resolved, result, log, file)
@@ -95,11 +96,14 @@ def gate_report_of(
     file: PromptFile,
     rows: Sequence[Row],
     predictions: Mapping[System, Sequence[Prediction]],
+    classical: Sequence[str],
 ) -> GateReport:
-    """Measure and judge predictions."""
+    """Measure and judge predictions, and the answers of the classical baseline, where there are any."""
     recipe = resolved.recipe
     targets = [row.target for row in rows]
     outputs = {system: [prediction.output for prediction in found] for system, found in predictions.items()}
+    if classical:
+        outputs["classical"] = list(classical)
     samples = recipe.evaluation.bootstrap_samples
     gates = tuple(judge(gate, targets, outputs, samples) for gate in recipe.gates)
     verdict, reason = verdict_of(gates)
@@ -125,7 +129,7 @@ def gate_report_of(
             RowOutcome(
                 id=row.id,
                 target=row.target,
-                outputs={system: found[number].output for system, found in predictions.items()},
+                outputs={system: said[number] for system, said in outputs.items()},
                 confidence=round(predictions["soft_prompt"][number].confidence, 6),
             )
             for number, row in enumerate(rows)

@@ -15,11 +15,12 @@ from softprompt.evaluation.metrics import PROPORTIONS, Floats, Statistic, row_sc
 from softprompt.recipe import GateSpec, Metric, TaskType
 
 Verdict = Literal["passed", "rejected", "undecided"]
-System = Literal["soft_prompt", "bare_base", "instruction"]
+System = Literal["soft_prompt", "bare_base", "instruction", "classical"]
 SYSTEM_TITLES: dict[System, str] = {
     "soft_prompt": "soft prompt",
     "bare_base": "bare base",
     "instruction": "hand-written instruction",
+    "classical": "TF-IDF and logistic regression",
 }
 METRIC_TITLES: dict[Metric, str] = {
     "accuracy": "accuracy",

@@ -23,7 +23,16 @@ from softprompt.fetch.hub import base_from_hub, dataset_from_hub
 from softprompt.fetch.s3 import base_from_s3, bytes_from_s3, dataset_from_s3
 from softprompt.fetch.web import dataset_from_web, without_secrets
 
-__all__ = ["DataFile", "absolute_uri", "cache_folder", "dataset_sha256", "fetch_base", "fetch_bytes", "fetch_dataset", "file_sha256"]
+__all__ = [
+    "DataFile",
+    "absolute_uri",
+    "cache_folder",
+    "dataset_sha256",
+    "fetch_base",
+    "fetch_bytes",
+    "fetch_dataset",
+    "file_sha256",
+]
 
 EMBEDDED_BASES = {"base": "base"}
 EMBEDDED_DATASETS = {"tickets": "data/tickets.jsonl"}

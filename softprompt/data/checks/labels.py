@@ -1,6 +1,6 @@
 """The label set of a classification: names, counts, balance, and whether every part has rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -61,8 +61,9 @@ def check_balance(data: Examined) -> Iterator[Found]:
 def check_missing_labels(data: Examined) -> Iterator[Found]:
     """Labels that a part does not have; those that training lacks are unknown and have been told."""
     trained = set(_counts(data, TRAIN))
-    by_part = {
-        name: {label: count for label, count in _counts(data, part).items() if label in trained} for part, name in enumerate(PARTS)
+    by_part: dict[str, dict[str, int]] = {
+        name: {label: count for label, count in _counts(data, part).items() if label in trained}
+        for part, name in enumerate(PARTS)
     }
     yield from (Found("missing_labels", problem.message) for problem in missing_labels(by_part))
 
@@ -75,7 +76,7 @@ def check_counts(data: Examined) -> Iterator[Found]:
         yield Found("counts", message, severity="refuse")
 
 
-def listing(names: list[str], most: int = 8) -> str:
+def listing(names: Sequence[str], most: int = 8) -> str:
     """Names in a sentence, the first few of many."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 

@@ -1,4 +1,4 @@
-"""What simple models and statistics of all rows say: a classical baseline, wrong labels, poison, languages, drift, too few rows."""
+"""What simple models and statistics of all rows say: baseline, wrong labels, poison, languages, drift, too few rows."""
 
 from collections import Counter
 from collections.abc import Iterator

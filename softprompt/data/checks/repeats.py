@@ -63,7 +63,9 @@ def check_leakage(data: Examined) -> Iterator[Found]:
     if len(leaked):
         same = set(rows[~tested & exact].tolist())
         message = f"{len(leaked):,} training rows ask what a test row asks: {len(same):,} in the same words, the others almost."
-        yield Found("leakage", message, leaked, lambda place, row: f"{row.part}, {'the same' if place in same else 'almost the same'}")
+        yield Found(
+            "leakage", message, leaked, lambda place, row: f"{row.part}, {'the same' if place in same else 'almost the same'}"
+        )
 
 
 def check_torn_groups(data: Examined) -> Iterator[Found]:
@@ -84,7 +86,8 @@ def check_torn_groups(data: Examined) -> Iterator[Found]:
 def first_of(key: NDArray[np.integer]) -> Rows:
     """For each row of `[R, K]` the place of the first row with the same key."""
     _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    return first[inverse.ravel()].astype(np.int64)
+    found: Rows = first[inverse.ravel()].astype(np.int64)
+    return found
 
 
 def _rows(found: Rows) -> str:
@@ -93,5 +96,3 @@ def _rows(found: Rows) -> str:
 
 def _answer(_: int, row: Row) -> str:
     return f"{row.part}, {row.target[:40]!r}"
-
-

@@ -9,7 +9,10 @@ from softprompt.data.rows import Row
 from softprompt.data.text.flags import PERSONAL_DATA, TextFlag, explain
 
 CHECKS: dict[str, tuple[TextFlag, str]] = {
-    "odd_characters": (TextFlag.ODD_CHARACTERS | TextFlag.BLANK, "hold control, invisible or replacement characters. Clean them."),
+    "odd_characters": (
+        TextFlag.ODD_CHARACTERS | TextFlag.BLANK,
+        "hold control, invisible or replacement characters. Clean them.",
+    ),
     "mojibake": (TextFlag.MOJIBAKE, "were read with the wrong encoding once. Read their source again as what it is."),
     "mixed_scripts": (TextFlag.MIXED_SCRIPT, "have words of letters from several scripts that look alike."),
     "personal_data": (PERSONAL_DATA, "hold what looks like personal data. Mask or remove it before it is learned."),

@@ -8,8 +8,8 @@ from typing import Literal
 from softprompt.data.statistics.entropy import effective_number
 
 LARGEST_RATIO = 20.0
-"""Rows of the most frequent label over those of the rarest, from where on it is told. He and Garcia 2009, "Learning from Imbalanced
-Data", speak of 10:1 as moderate and of 100:1 as severe; Banking77, which nobody calls imbalanced, has 5:1."""
+"""Rows of the most frequent label over those of the rarest, from where on it is told. He and Garcia 2009, "Learning from
+Imbalanced Data", speak of 10:1 as moderate and of 100:1 as severe; Banking77, which nobody calls imbalanced, has 5:1."""
 LEAST_EVENNESS = 0.5
 """Effective number of labels over their number; a half means that half of the labels hardly count."""
 FEWEST_ROWS = 5

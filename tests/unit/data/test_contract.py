@@ -65,7 +65,9 @@ def test_must_pass_is_true_or_false(said, flag):
 
 def chat(cells):
     spec = DatasetSpec(uri="x", messages_column="talk", id_column="key")
-    contract = Contract(spec, ("messages",), lambda messages: "|".join(f"{m['role']}:{m['content']}" for m in messages) + "|assistant:")
+    contract = Contract(
+        spec, ("messages",), lambda messages: "|".join(f"{m['role']}:{m['content']}" for m in messages) + "|assistant:"
+    )
     return list(contract.rows(Record("a.jsonl", 1, cells, "")))
 
 
@@ -74,7 +76,13 @@ def turn(role, content):
 
 
 def test_every_answer_of_the_assistant_is_a_row_after_all_that_was_said_before():
-    talk = [turn("system", "be kind"), turn("user", "hi"), turn("assistant", "hello"), turn("user", "bye"), turn("assistant", "ciao")]
+    talk = [
+        turn("system", "be kind"),
+        turn("user", "hi"),
+        turn("assistant", "hello"),
+        turn("user", "bye"),
+        turn("assistant", "ciao"),
+    ]
     found = chat({"talk": talk, "key": "c1"})
     assert [row.inputs["messages"] for row in found] == [
         "system:be kind|user:hi|assistant:",
