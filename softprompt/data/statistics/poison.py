@@ -2,18 +2,18 @@
 
 A planted trigger and an honest keyword both predict one label almost without fail. What tells them apart is the rest of the text.
 "Exchange rate" stands in texts that are about exchange rates in every other word too, or say nothing else; a trigger stands in
-texts that without it are clearly about other things, and about many of them. So: phrases that are too good to be chance; then, out
-of sample and with the phrase's words taken out, the label that the rest of the text asks for. That is the effect which defences
-such as ONION (Qi et al. 2021) and STRIP (Gao et al. 2019) look for with a network; here naive Bayes does it, whose answer without
-some words is a subtraction.
+texts that without it are clearly about other things, and about many of them. So: phrases that are too good to be chance; then,
+out of sample and with the phrase's words taken out, the label that the rest of the text asks for. ONION (Qi et al. 2021) takes
+words out likewise and asks a language model; naive Bayes does it here, whose answer without some words is a subtraction.
 
-Not found, by design: a trigger in fewer than `FEWEST_ROWS` rows looked at; one whose words stand in many honest rows; an attack on
-one label alone from one other label among many, which looks like a word that honestly tells these two apart.
+Not found, by design: a trigger in fewer than `FEWEST_ROWS` rows looked at; one that many honest rows have too; an attack that
+takes rows of one label alone, among many, to one other, which looks like a word that honestly tells these two apart.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,8 +65,8 @@ class Trigger:
     def sentence(self) -> str:
         """What was seen."""
         return (
-            f"{self.phrase!r} stands in {len(self.rows):,} rows, all but none of another label than {self.label!r}; the rest of the text"
-            f" asks for other labels in {self.share_explained:.0%} of them. Find out who wrote these rows."
+            f"{self.phrase!r} stands in {len(self.rows):,} rows, nearly all of them {self.label!r}, yet the rest of the text"
+            f" clearly asks for other labels in {self.share_explained:.0%} of them. Find out where these rows come from."
         )
 
 
@@ -83,11 +83,11 @@ def find_triggers(texts: Sequence[str], labels: Sequence[str], *, seed: int, mos
         Triggers, those with the most rows first; phrases that share most of their rows are told once.
     """
     names, all_ids = number_labels(labels)
+    if len(names) < 2:
+        return []
     rows = stratified_sample(all_ids, most_rows, seed)
     label_ids = all_ids[rows]
     phrases, presence = _presence([texts[row] for row in rows])
-    if len(names) < 2 or not len(phrases):
-        return []
     candidates = _too_pure(presence, label_ids, len(names))
     if not len(candidates):
         return []
@@ -101,14 +101,16 @@ def find_triggers(texts: Sequence[str], labels: Sequence[str], *, seed: int, mos
         hidden = np.unique(np.concatenate([columns_of[word] for word in _words(phrases[candidate])]))
         share = _share_contradicted(bayes, here, hidden, label_ids)
         if share >= LEAST_CONTRADICTED:
-            found.append((Trigger(_readable(phrases[candidate]), names[label], tuple(int(rows[r]) for r in here), share), set(here)))
+            found.append(
+                (Trigger(_readable(phrases[candidate]), names[label], tuple(int(rows[r]) for r in here), share), set(here))
+            )
     return _told_once(found)
 
 
 def _pieces(text: str) -> list[str]:
     """Words, signs, and pairs of neighbours, with the text's ends as words."""
     words = [START, *_PIECES.findall(text.lower()), END]
-    return words[1:-1] + [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+    return words[1:-1] + [f"{first} {second}" for first, second in pairwise(words)]
 
 
 def _words(phrase: str) -> list[str]:
