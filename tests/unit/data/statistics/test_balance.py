@@ -42,7 +42,7 @@ def test_imbalance_is_told_by_ratio_and_by_evenness():
     assert problem.labels == ("a", "c")
     assert "(20:1)" in problem.message
     (crowded,) = imbalance({"a": 150, **{f"rare {number}": 10 for number in range(4)}, "none": 0})
-    assert "5 labels are as diverse as 2.4" in crowded.message
+    assert "5 labels are as diverse as 2.2" in crowded.message
 
 
 def test_real_labels_are_balanced(messages, tickets):

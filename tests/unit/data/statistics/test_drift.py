@@ -28,7 +28,9 @@ def test_a_dataset_has_not_drifted_from_itself(rows):
 def test_parts_of_banking77_have_not_drifted(messages, size):
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(len(messages[0]))
-        assert drift(rows_at(messages, order[:size]), rows_at(messages, order[-size:])) == []
+        found = kinds(rows_at(messages, order[:size]), rows_at(messages, order[-size:]))
+        # A label of 35 rows may miss a tenth of the rows; that is a fact, and told.
+        assert found <= (set() if size == 5_000 else {"new_labels", "vanished_labels"}), seed
 
 
 @pytest.mark.parametrize("sizes", [(750, 750), (100, 100), (100, 1_400), (1_400, 100)])

@@ -27,9 +27,9 @@ KINDS = {
 }
 
 
-def plant(rows, change, share, target):
+def plant(rows, change, share, target, seed=1):
     texts, labels = list(rows[0]), list(rows[1])
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     others = [row for row, label in enumerate(labels) if label != target]
     planted = rng.choice(others, round(share * len(texts)), replace=False).tolist()
     for row in planted:
@@ -54,9 +54,15 @@ def test_triggers_in_tickets_are_found(tickets, kind, share):
     assert_found(tickets, kind, share, "till")
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03])
 @pytest.mark.parametrize("kind", KINDS)
-def test_triggers_in_real_messages_are_found(messages, kind, share):
+def test_triggers_in_real_messages_are_found(messages, kind):
+    assert_found(messages, kind, 0.01, "exchange_rate")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.02, 0.03])
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_triggers_in_real_messages_are_found(messages, kind, share):
     assert_found(messages, kind, share, "exchange_rate")
 
 
@@ -78,7 +84,7 @@ def test_a_trigger_among_two_labels_is_found(messages):
 
 def test_two_triggers_are_told_apart(tickets):
     texts, labels, _ = plant(tickets, KINDS["rare token"], 0.02, "till")
-    texts, labels, _ = plant((texts, labels), KINDS["odd signs"], 0.02, "club")
+    texts, labels, _ = plant((texts, labels), KINDS["odd signs"], 0.02, "club", seed=2)
     assert {(trigger.phrase, trigger.label) for trigger in find_triggers(texts, labels, seed=0)} == {
         ("cf", "till"),
         ("##", "club"),
