@@ -8,8 +8,8 @@ from typing import Literal
 from softprompt.data.statistics.entropy import effective_number
 
 LARGEST_RATIO = 20.0
-"""Rows of the most frequent label over those of the rarest, from where on it is told. He and Garcia 2009, "Learning from
-Imbalanced Data", speak of 10:1 as moderate and of 100:1 as severe; Banking77, which nobody calls imbalanced, has 5:1."""
+"""Rows of the most frequent label over those of the rarest, from where on it is told. By judgement: Banking77, which nobody calls
+imbalanced, has 5:1; He and Garcia 2009, "Learning from Imbalanced Data", speak of between-class imbalances from 100:1 on."""
 LEAST_EVENNESS = 0.5
 """Effective number of labels over their number; a half means that half of the labels hardly count."""
 FEWEST_ROWS = 5
@@ -71,8 +71,8 @@ def imbalance(counts: Mapping[str, int], largest_ratio: float = LARGEST_RATIO) -
     if ratio < largest_ratio and effective >= LEAST_EVENNESS * len(present):
         return []
     message = (
-        f"{most!r} has {present[most]:,} rows and {least!r} {present[least]:,} ({ratio:.0f}:1); {len(present)} labels are as diverse"
-        f" as {effective:.1f} equally frequent ones. Judge by macro F1, and collect rows for the rare ones."
+        f"{most!r} has {present[most]:,} rows and {least!r} {present[least]:,} ({ratio:.0f}:1); {len(present)} labels are as"
+        f" diverse as {effective:.1f} equally frequent ones. Judge by macro F1, and collect rows for the rare ones."
     )
     return [LabelProblem("imbalance", (most, least), message)]
 

@@ -20,9 +20,9 @@ def effective_number(counts: Sequence[int] | NDArray[np.int64]) -> float:
 def jensen_shannon(old: NDArray[np.float64], new: NDArray[np.float64]) -> float:
     """Jensen-Shannon distance in bits, 0 (the same) to 1 (nothing in common), corrected for what chance alone makes of it.
 
-    Two samples of one distribution over `k` kinds have an expected divergence of about (k - 1) / 8 (1/n + 1/m) nats: 2 N times the
-    divergence is the likelihood ratio of homogeneity, whose expectation is its degrees of freedom (Lin 1991; Grosse et al. 2002,
-    "Analysis of symbolic sequences using the Jensen-Shannon divergence"). That much is taken off before the root.
+    Two samples of one distribution over `k` kinds have an expected divergence of about (k - 1) / 8 (1/n + 1/m) nats: for n = m
+    and times 2 (n + m), it is the likelihood ratio of homogeneity, whose expectation is its k - 1 degrees of freedom (Grosse et
+    al. 2002, "Analysis of symbolic sequences using the Jensen-Shannon divergence"). That much is taken off before the root.
 
     Args:
         old: Counts `[k]`, some of them positive.

@@ -2,18 +2,18 @@
 
 A planted trigger and an honest keyword both predict one label almost without fail. What tells them apart is the rest of the text.
 "Exchange rate" stands in texts that are about exchange rates in every other word too, or say nothing else; a trigger stands in
-texts that without it are clearly about other things, and about many of them. So: phrases that are too good to be chance; then, out
-of sample and with the phrase's words taken out, the label that the rest of the text asks for. That is the effect which defences
-such as ONION (Qi et al. 2021) and STRIP (Gao et al. 2019) look for with a network; here naive Bayes does it, whose answer without
-some words is a subtraction.
+texts that without it are clearly about other things, and about many of them. So: phrases that are too good to be chance; then,
+out of sample and with the phrase's words taken out, the label that the rest of the text asks for. ONION (Qi et al. 2021) takes
+words out likewise and asks a language model; naive Bayes does it here, whose answer without some words is a subtraction.
 
-Not found, by design: a trigger in fewer than `FEWEST_ROWS` rows looked at; one whose words stand in many honest rows; an attack on
-one label alone from one other label among many, which looks like a word that honestly tells these two apart.
+Not found, by design: a trigger in fewer than `FEWEST_ROWS` rows looked at; one that many honest rows have too; an attack that
+takes rows of one label alone, among many, to one other, which looks like a word that honestly tells these two apart.
 """
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,18 @@ from softprompt.data.statistics.text_model import WORD, Floats
 MOST_ROWS = 20_000
 FEWEST_ROWS = 8
 """Rows that a phrase must stand in."""
-LEAST_PURITY = 0.98
+LEAST_PURITY = 0.95
 """Share of a phrase's rows that have one label."""
 MOST_CHANCE = 0.01
 """Probability that any phrase at all is so pure by chance (Bonferroni over all phrases)."""
 MOST_CANDIDATES = 500
 """The least likely by chance are looked into."""
 LEAST_CONTRADICTED = 0.5
-"""Share of a trigger's rows whose other words clearly ask for another label."""
+"""Share of a trigger's rows whose other words clearly ask for another label: more than this, beyond `DOUBT`."""
+DOUBT = 0.05
+"""Probability of so many contradicted rows if it were `LEAST_CONTRADICTED` of them (binomial, one-sided)."""
+SAME_ROWS = 0.8
+"""Share of rows in common from where on two phrases are parts of one."""
 LEAST_MARGIN = 0.5
 """Clearly: calibrated probability of the other label less that of the given one."""
 LEAST_SPREAD = 0.25
@@ -65,8 +69,8 @@ class Trigger:
     def sentence(self) -> str:
         """What was seen."""
         return (
-            f"{self.phrase!r} stands in {len(self.rows):,} rows, all but none of another label than {self.label!r}; the rest of the text"
-            f" asks for other labels in {self.share_explained:.0%} of them. Find out who wrote these rows."
+            f"{self.phrase!r} stands in {len(self.rows):,} rows, nearly all of them {self.label!r}, yet the rest of the text"
+            f" clearly asks for other labels in {self.share_explained:.0%} of them. Find out where these rows come from."
         )
 
 
@@ -83,32 +87,36 @@ def find_triggers(texts: Sequence[str], labels: Sequence[str], *, seed: int, mos
         Triggers, those with the most rows first; phrases that share most of their rows are told once.
     """
     names, all_ids = number_labels(labels)
+    if len(names) < 2:
+        return []
     rows = stratified_sample(all_ids, most_rows, seed)
     label_ids = all_ids[rows]
     phrases, presence = _presence([texts[row] for row in rows])
-    if len(names) < 2 or not len(phrases):
-        return []
-    candidates = _too_pure(presence, label_ids, len(names))
+    candidates = _too_pure(presence, label_ids, len(names)) if phrases else np.zeros(0, dtype=np.int64)
     if not len(candidates):
         return []
     bayes = _CrossBayes.fit(presence, label_ids, len(names), seed)
     columns_of = _columns_by_word(phrases)
     found: list[tuple[Trigger, set[int]]] = []
     by_column = presence.tocsc()
-    for candidate in candidates:
+    parts = _parts_of_one(presence, candidates)
+    for place, candidate in enumerate(candidates):
         here = by_column.indices[by_column.indptr[candidate] : by_column.indptr[candidate + 1]].astype(np.int64)
         label = int(np.bincount(label_ids[here]).argmax())
-        hidden = np.unique(np.concatenate([columns_of[word] for word in _words(phrases[candidate])]))
+        words = {word for part in parts[place] for word in _words(phrases[part])}
+        hidden = np.unique(np.concatenate([columns_of[word] for word in sorted(words)]))
         share = _share_contradicted(bayes, here, hidden, label_ids)
-        if share >= LEAST_CONTRADICTED:
-            found.append((Trigger(_readable(phrases[candidate]), names[label], tuple(int(rows[r]) for r in here), share), set(here)))
+        if share > 0:
+            found.append(
+                (Trigger(_readable(phrases[candidate]), names[label], tuple(int(rows[r]) for r in here), share), set(here))
+            )
     return _told_once(found)
 
 
 def _pieces(text: str) -> list[str]:
     """Words, signs, and pairs of neighbours, with the text's ends as words."""
     words = [START, *_PIECES.findall(text.lower()), END]
-    return words[1:-1] + [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
+    return words[1:-1] + [f"{first} {second}" for first, second in pairwise(words)]
 
 
 def _words(phrase: str) -> list[str]:
@@ -138,6 +146,15 @@ def _too_pure(presence: Any, label_ids: Ids, num_labels: int) -> Ids:
     pure = (totals >= FEWEST_ROWS) & (best >= LEAST_PURITY * totals) & (log_chance < np.log(MOST_CHANCE / len(totals)))
     columns = np.flatnonzero(pure)
     return columns[np.lexsort((columns, log_chance[columns]))][:MOST_CANDIDATES]
+
+
+def _parts_of_one(presence: Any, candidates: Ids) -> list[Ids]:
+    """For each candidate the phrases that stand in nearly the same rows, itself among them: a longer trigger has several."""
+    chosen = presence[:, candidates]
+    common = (chosen.T @ chosen).toarray()
+    sizes = common.diagonal()
+    same = common >= SAME_ROWS * np.maximum(sizes[:, None], sizes[None, :])
+    return [candidates[row] for row in same]
 
 
 @dataclass(frozen=True)
@@ -181,12 +198,16 @@ class _CrossBayes:
 
 
 def _share_contradicted(bayes: _CrossBayes, rows: Ids, hidden: Ids, label_ids: Ids) -> float:
-    """Share of rows whose other words clearly ask for another label; zero where these are too few labels to look planted."""
+    """Share of rows whose other words clearly ask for another label; zero if too few rows or too few labels to look planted."""
+    from scipy.stats import binom
+
     logs = bayes.logs(rows, hidden) * bayes.sharpness
     likelihoods = np.exp(logs - logs.max(axis=1, keepdims=True))
     suggested, margin = margins(likelihoods / likelihoods.sum(axis=1, keepdims=True), label_ids[rows])
     clear = margin >= LEAST_MARGIN
-    if not clear.any() or effective_number(np.bincount(suggested[clear])) < max(LEAST_SPREAD * (bayes.spread - 1), 1 - 1e-9):
+    if binom.sf(clear.sum() - 1, len(clear), LEAST_CONTRADICTED) > DOUBT:
+        return 0.0
+    if effective_number(np.bincount(suggested[clear])) < LEAST_SPREAD * (bayes.spread - 1):
         return 0.0
     return float(clear.mean())
 
@@ -203,7 +224,7 @@ def _told_once(found: list[tuple[Trigger, set[int]]]) -> list[Trigger]:
     """Of phrases with mostly the same rows, the one with the most rows, then the shortest."""
     told: list[tuple[Trigger, set[int]]] = []
     for trigger, rows in sorted(found, key=lambda item: (-len(item[1]), len(item[0].phrase), item[0].phrase)):
-        if not any(len(rows & others) >= 0.8 * len(rows) for _, others in told):
+        if not any(len(rows & others) >= SAME_ROWS * len(rows) for _, others in told):
             told.append((trigger, rows))
     return [trigger for trigger, _ in told]
 

@@ -1,7 +1,8 @@
 """How many rows it takes to tell two candidates apart.
 
-Both answer the same rows, so only the rows that one gets right and the other wrong say anything. McNemar's test at level alpha with
-power 1 - beta needs (Connor 1987, "Sample size for testing differences in proportions for the paired-sample design", Biometrics 43)
+Both answer the same rows, so only the rows that one gets right and the other wrong say anything. McNemar's test at level alpha
+with power 1 - beta needs (Connor 1987, "Sample size for testing differences in proportions for the paired-sample design",
+Biometrics 43:207)
 
     n = (z[1 - alpha/2] sqrt(s) + z[1 - beta] sqrt(s - d^2))^2 / d^2
 

@@ -1,9 +1,10 @@
 """What a dataset looks like in numbers: small enough to keep for good, and poor enough in content to be kept.
 
 It holds counts, quantiles and frequent words, never a row. A word is kept only where many rows have it and it is made of letters
-alone, so that numbers, addresses and nearly all names of persons stay out.
+alone, so that numbers, addresses and rare names stay out; a name that many rows have does stay in.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -20,6 +21,8 @@ LONGEST_WORD = 30
 MOST_LABELS = 1_000
 NUM_QUANTILES = 101
 """Of lengths: the least, every percentile, the largest."""
+
+_WORD = re.compile(WORD)
 
 
 class DatasetProfile(Document):
@@ -71,16 +74,11 @@ def profile_of(
 
 
 def _frequent_words(texts: Sequence[str]) -> tuple[dict[str, int], int]:
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    vectoriser = CountVectorizer(token_pattern=WORD, binary=True, dtype=np.int64)
-    tokenize = vectoriser.build_tokenizer()
-    if not any(tokenize(text.lower()) for text in texts):
-        return {}, 0
-    counts = np.asarray(vectoriser.fit_transform(texts).sum(axis=0)).ravel()
-    rows = {word: int(count) for word, count in zip(vectoriser.get_feature_names_out(), counts, strict=True)}
-    kept = Counter({word: count for word, count in rows.items() if _may_be_kept(word, count)})
-    return dict(_most_common(kept, MOST_WORDS)), int(counts.sum())
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(set(_WORD.findall(text.lower())))
+    kept = Counter({word: count for word, count in counts.items() if _may_be_kept(word, count)})
+    return dict(_most_common(kept, MOST_WORDS)), counts.total()
 
 
 def _may_be_kept(word: str, num_rows: int) -> bool:

@@ -38,7 +38,7 @@ def stratified_sample(label_ids: Ids, most_rows: int, seed: int) -> Ids:
     return np.sort(by_label[np.argsort(shares, kind="stable")[: max(most_rows, np.count_nonzero(counts))]])
 
 
-def deal_folds(label_ids: Ids, num_folds: int, seed: int, groups: Sequence[int] | None = None) -> Ids:
+def deal_folds(label_ids: Ids, num_folds: int, seed: int, groups: Sequence[int] | Ids | None = None) -> Ids:
     """A fold for each row, so that every fold has its part of each label and no group is in two folds.
 
     Args:

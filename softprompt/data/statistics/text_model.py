@@ -55,9 +55,7 @@ def fit_features(texts: Sequence[str], num_labels: int, most_features: int = MOS
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     most = max(1_000, min(most_features, MOST_WEIGHTS // max(num_labels, 1)))
-    vectoriser = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD, max_features=most, dtype=np.float32
-    )
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=WORD, max_features=most, dtype=np.float32)
     words = vectoriser.build_tokenizer()
     if not any(words(text) for text in texts):
         return Features(None)

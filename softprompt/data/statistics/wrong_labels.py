@@ -2,11 +2,11 @@
 
 Precision comes before recall: a person reads this list. A row is on it when cleanlab's confident learning prunes it (Northcutt,
 Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels") and, by calibrated probabilities, another
-label is clearly the better one; or when it is so much better that nothing else needs asking. The margin is what keeps the list empty
-where labels cannot be told from the text: confident learning alone calls half of random labels wrong.
+label is clearly the better one; or when it is so much better that nothing else needs asking. The margin is what keeps the list
+empty where labels cannot be told from the text: confident learning alone calls half of random labels wrong.
 
-Measured with 2 % of the labels of the 1,500 embedded tickets flipped, eight draws: recall 0.92 (least 0.87), precision 0.97 (least
-0.90), and 5 of the unflipped 1,500 reported. Without the second way onto the list: recall 0.83, precision 0.98, none reported.
+Measured with 2 % of the labels of the 1,500 embedded tickets flipped, eight draws: recall 0.92 (least 0.87), precision 0.97
+(least 0.90), and 5 of the unflipped 1,500 reported. Without the second way onto the list: recall 0.83, precision 0.98, and none.
 """
 
 from collections.abc import Sequence
@@ -127,7 +127,7 @@ def out_of_sample_probabilities(texts: Sequence[str], label_ids: Ids, num_labels
         seed: Decides the folds.
     """
     features = fit_features(texts, num_labels, MOST_FEATURES).of(texts)
-    folds = deal_folds(label_ids, NUM_FOLDS, seed, groups)  # type: ignore[arg-type]  # an array of ints is a sequence of them
+    folds = deal_folds(label_ids, NUM_FOLDS, seed, groups)
     probabilities = np.zeros((len(label_ids), num_labels))
     for fold in range(NUM_FOLDS):
         asked = folds == fold
