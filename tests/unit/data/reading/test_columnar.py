@@ -174,15 +174,6 @@ def test_a_page_that_claims_to_be_large_takes_no_memory(tmp_path):
     assert _peak_mib() - before < 60
 
 
-values = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5)
-)
-
-
 @given(st.data())
 @settings(max_examples=60, deadline=None)
 def test_columns_of_one_type_are_read_as_they_were(tmp_path_factory, data):

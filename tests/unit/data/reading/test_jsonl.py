@@ -31,7 +31,7 @@ FAULTS = {
     "an endless integer": ('{"a": %s}' % ("9" * 5000), "Exceeds the limit"),
     "half a pair": ('{"a": "x\\ud83d"}', "half a surrogate pair, U+D83D"),
     "half a pair in a key": ('{"\\uDE00": 1}', "half a surrogate pair, U+DE00"),
-    "too deep": ('{"a": %s1%s}' % ("[" * limits.MAX_DEPTH, "]" * limits.MAX_DEPTH), "nested deeper than 32"),
+    "too deep": ('{{"a": {}1{}}}'.format("[" * limits.MAX_DEPTH, "]" * limits.MAX_DEPTH), "nested deeper than 32"),
     "far too deep": ('{"a": %s' % ("[" * 100_000), "nested deeper than 32"),
     "not UTF-8": (b'{"a": "caf\xe9"}', "not UTF-8: byte 0xe9 at offset 10 of the line"),
     "a surrogate as bytes": (b'{"a": "\xed\xa0\x80"}', "not UTF-8: byte 0xed"),
@@ -71,7 +71,7 @@ def test_what_only_looks_like_a_fault_is_a_row():
 
 
 def test_the_deepest_row_that_is_read():
-    line = '{"a": %s1%s}' % ("[" * (limits.MAX_DEPTH - 1), "]" * (limits.MAX_DEPTH - 1))
+    line = '{{"a": {}1{}}}'.format("[" * (limits.MAX_DEPTH - 1), "]" * (limits.MAX_DEPTH - 1))
     assert jsonl.depth_of(records(line.encode())[0].cells) == limits.MAX_DEPTH
 
 
