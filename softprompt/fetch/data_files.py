@@ -119,7 +119,9 @@ def _uncompressed(name: str) -> str:
 def _is_aside(name: str) -> bool:
     """Whether a file, or a folder above it, is known not to be data."""
     *folders, last = PurePosixPath(name).parts
-    return any(part.startswith(("_", ".")) for part in folders) or any(PurePosixPath(last).match(pattern) for pattern in _ASIDE)
+    return any(part.startswith(("_", ".")) and part != ".." for part in folders) or any(
+        PurePosixPath(last).match(pattern) for pattern in _ASIDE
+    )
 
 
 def _names_below(folder: Path) -> list[str]:

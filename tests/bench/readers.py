@@ -27,7 +27,7 @@ def main() -> None:
         for file in write_files(Path(folder), num_rows):
             seconds = min(_seconds(file, num_rows) for _ in range(3))
             print(
-                f"{file.name:<16}{seconds / num_rows * 1e6:6.2f} microseconds a row{file.path.stat().st_size / num_rows:8.1f} bytes a row"
+                f"{file.name:<16}{seconds / num_rows * 1e6:6.2f} us a row{file.path.stat().st_size / num_rows:8.1f} bytes a row"
             )
 
 

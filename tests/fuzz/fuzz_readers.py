@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import random
+import re
 import resource
 import tempfile
 import time
@@ -36,10 +37,11 @@ _ROWS = [
     {"text": "📨 " * 20, "label": "mail", "n": 2**40, "good": None},
 ]
 _TOKENS = [
-    b'"', b'""', b"'", b",", b"\t", b"\n", b"\r", b"\r\n", b"\0", b"{", b"}", b"[", b"]", b":", b"\\", b"\\u", b"\\ud800", b"\\udc00",
-    b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"null", b"true", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xed\xa0\x80",
-    b"\xc0\x80", b"\xf4\x90\x80\x80", b'{"text":', b'"text"', b'"text" :', b'"label": "x",', b"[" * 40, b"]" * 40, b"{\"a\":" * 40, b"9" * 5000,
-    b"PAR1", b"ARROW1", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"a" * 300,
+    b'"', b'""', b"'", b",", b"\t", b"\n", b"\r", b"\r\n", b"\0", b"{", b"}", b"[", b"]", b":",
+    b"\\", b"\\u", b"\\ud800", b"\\udc00", b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-0", b"null", b"true",
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80",
+    b'{"text":', b'"text"', b'"text" :', b'"label": "x",', b"[" * 40, b"]" * 40, b'{"a":' * 40, b"9" * 5000, b"a" * 300,
+    b"PAR1", b"ARROW1", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f",
 ]  # fmt: skip
 
 
@@ -189,9 +191,8 @@ def _read(path: Path, tally: Tally) -> float:
     records, start = [], time.process_time()
     try:
         records.extend(read_records([DataFile(path.name, path)]))
-    except DatasetRefused as error:
+    except DatasetRefused:
         tally.refused += 1
-        assert str(error), "a refusal without a word"
     seconds = time.process_time() - start
     for record in records:
         assert (record.cells is None) == bool(record.fault), record
@@ -203,6 +204,10 @@ def _read(path: Path, tally: Tally) -> float:
 
 
 def _peak_mib() -> float:
+    """Most memory that this process had. Linux's own figure where there is one: the other starts at the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -8,7 +8,7 @@ import pytest
 from softprompt.base_model import load_base_model
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRequest, StoreUnavailable, VerificationFailed
-from softprompt.fetch import DataFile, absolute_uri, cache_folder, fetch_base, fetch_dataset
+from softprompt.fetch import DataFile, absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_dataset
 from softprompt.fingerprint import fingerprint
 from softprompt.release.s3_client import s3_client
 from tests.builders import colour_rows, write_jsonl
@@ -126,3 +126,80 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("SOFTPROMPT_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "softprompt"
+
+
+def put(client, **objects):
+    for key, body in objects.items():
+        client.put_object(Bucket="softprompt", Key=key, Body=body)
+
+
+def test_a_prefix_in_s3_is_a_directory(aws, monkeypatch):
+    put(
+        aws,
+        **{
+            "many/b.csv": b"text\nb\n",
+            "many/deep/a.jsonl": b"{}",
+            "many/_SUCCESS": b"",
+            "many/README.md": b"#",
+            "many/deep/": b"",
+        },
+    )
+    found = fetch_dataset("s3://softprompt/many")
+    assert [(file.name, file.path.read_bytes()) for file in found] == [("b.csv", b"text\nb\n"), ("deep/a.jsonl", b"{}")]
+    assert not list(found[0].path.parent.glob("README*"))
+    with monkeypatch.context() as patch:
+        patch.setattr("softprompt.fetch.s3.draft_beside", lambda *args: pytest.fail("fetched again"))
+        assert fetch_dataset("s3://softprompt/many/") == found
+    put(aws, **{"many/b.csv": b"text\nc\n"})
+    assert fetch_dataset("s3://softprompt/many")[0].path.read_bytes() == b"text\nc\n"
+    assert found[0].path.read_bytes() == b"text\nb\n"
+
+
+def test_a_prefix_may_be_named_like_a_file(aws):
+    put(aws, **{"spark.csv/part-0.csv": b"text\n"})
+    assert [file.name for file in fetch_dataset("s3://softprompt/spark.csv")] == ["part-0.csv"]
+
+
+def test_a_prefix_with_other_files_is_refused_by_name(aws):
+    put(aws, **{"mixed/a.csv": b"text\n", "mixed/b.xlsx": b"PK"})
+    with pytest.raises(DatasetRefused, match="kind of file") as caught:
+        fetch_dataset("s3://softprompt/mixed")
+    assert "b.xlsx" in caught.value.where
+
+
+def test_a_key_that_leads_out_of_the_cache_is_refused(monkeypatch):
+    monkeypatch.setattr("softprompt.release.s3_client.s3_client", lambda: None)
+    monkeypatch.setattr("softprompt.fetch.s3._list", lambda *_: [("bad/../../evil.csv", '"1"', 1)])
+    with pytest.raises(DatasetRefused, match="name that is not read"):
+        fetch_dataset("s3://softprompt/bad")
+
+
+def test_a_prefix_that_is_cut_off_leaves_nothing(aws, monkeypatch):
+    put(aws, **{"cut/a.csv": b"text\n", "cut/b.csv": b"text\n"})
+    client = s3_client()
+    download = client.download_file
+
+    def once(bucket, key, path):
+        if key.endswith("b.csv"):
+            raise KeyboardInterrupt
+        download(bucket, key, path)
+
+    client.download_file = once
+    with monkeypatch.context() as patch:
+        patch.setattr("softprompt.release.s3_client.s3_client", lambda: client)
+        with pytest.raises(KeyboardInterrupt):
+            fetch_dataset("s3://softprompt/cut")
+    assert not list((cache_folder() / "datasets").iterdir())
+    assert len(fetch_dataset("s3://softprompt/cut")) == 2
+
+
+def test_a_directory_is_verified_as_a_whole(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_jsonl(folder / "a.jsonl", colour_rows(3))
+    write_jsonl(folder / "b.jsonl", colour_rows(4))
+    digest = dataset_sha256(fetch_dataset(folder.as_uri()))
+    assert len(fetch_dataset(folder.as_uri(), expected_sha256=digest)) == 2
+    write_jsonl(folder / "c.jsonl", colour_rows(1))
+    with pytest.raises(VerificationFailed, match="changed since"):
+        fetch_dataset(folder.as_uri(), expected_sha256=digest)

@@ -34,7 +34,7 @@ def jsonl_records(name: str, lines: Iterator[bytes | TooLong]) -> Iterator[Recor
         cells = _parse_plain(line)
         if cells is not None:
             yield Record(name, number, cells, "")
-        elif line.strip():
+        elif line.strip(b" \t\r\n"):
             yield _record(name, number, line)
 
 
