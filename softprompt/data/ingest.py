@@ -55,7 +55,7 @@ def ingest_here(
             if number % ROWS_BETWEEN_REPORTS == 0:
                 told(number)
     rows = RowTable(table)
-    measurer = Measurer(base, recipe.task.template, recipe.dataset.split.seed)
+    measurer = Measurer(recipe.dataset.split.seed)
     return rows, faults, Measures.joined(map(measurer, rows.batches()))
 
 

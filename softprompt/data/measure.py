@@ -5,20 +5,17 @@ Checks then work on these arrays (some 170 bytes a row), and read a row's text a
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from softprompt.base_model import TextSide, load_text_side
 from softprompt.data.near import NUM_HASHES, signatures
 from softprompt.data.rows import normalised
 from softprompt.data.table import INPUT
 from softprompt.data.text.flags import text_flags
 from softprompt.documents import canonical_json, sha256_hex
-from softprompt.engine.encoding import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -30,8 +27,7 @@ class Measures:
         target_digest: `[R]` first 64 bits of the sha256 of the answer.
         place: `[R]` in [0, 1): where the split's dice put each row by itself.
         characters: `[R]` length of the inputs.
-        tokens: `[R]` tokens of the filled template.
-        target_tokens: `[R]` tokens of the answer's own words; what a label's text takes is its task's to say.
+        num_bytes: `[R]` UTF-8 bytes of inputs and answer.
         flags: `[R]` bits of `TextFlag` over inputs and answer.
         signature: `[R, 32]` MinHash of the inputs.
     """
@@ -40,8 +36,7 @@ class Measures:
     target_digest: NDArray[np.uint64]
     place: NDArray[np.float64]
     characters: NDArray[np.int32]
-    tokens: NDArray[np.int32]
-    target_tokens: NDArray[np.int32]
+    num_bytes: NDArray[np.int32]
     flags: NDArray[np.uint32]
     signature: NDArray[np.uint32]
 
@@ -57,8 +52,7 @@ EMPTY: dict[str, NDArray[Any]] = {
     "target_digest": np.zeros(0, np.uint64),
     "place": np.zeros(0, np.float64),
     "characters": np.zeros(0, np.int32),
-    "tokens": np.zeros(0, np.int32),
-    "target_tokens": np.zeros(0, np.int32),
+    "num_bytes": np.zeros(0, np.int32),
     "flags": np.zeros(0, np.uint32),
     "signature": np.zeros((0, NUM_HASHES), np.uint32),
 }
@@ -68,14 +62,10 @@ class Measurer:
     """Measures batches of rows.
 
     Args:
-        base: Directory of the base model, for its tokenizer.
-        template: Input template.
         split_seed: Of the split's dice.
     """
 
-    def __init__(self, base: Path, template: str, split_seed: int) -> None:
-        self._text_side: TextSide = load_text_side(base)
-        self._encoder = TextEncoder(self._text_side, template)
+    def __init__(self, split_seed: int) -> None:
         self._seed = split_seed
 
     def __call__(self, batch: pa.RecordBatch) -> dict[str, NDArray[Any]]:
@@ -85,7 +75,7 @@ class Measurer:
         }
         targets: list[str] = batch.column("target").to_pylist()
         columns = list(inputs.values())
-        rows = [dict(zip(inputs, cells, strict=True)) for cells in zip(*columns, strict=True)]
+        rows = list(zip(*columns, targets, strict=True))
         plain = [[normalised(text) for text in column] for column in columns]
         digests = [sha256_hex(canonical_json(dict(zip(inputs, cells, strict=True)))) for cells in zip(*plain, strict=True)]
         lengths = np.array([[len(text) for text in column] for column in columns], np.int32).sum(0, dtype=np.int32)
@@ -94,9 +84,8 @@ class Measurer:
             "target_digest": np.array([int(sha256_hex(target.encode())[:16], 16) for target in targets], np.uint64),
             "place": np.array([place_of(digest, self._seed) for digest in digests], np.float64),
             "characters": lengths,
-            "tokens": self._encoder.num_input_tokens(rows),
-            "target_tokens": self._encoder.num_tokens([self._encoder.free_answer(target) for target in targets]),
-            "flags": np.array([_flags(cells) for cells in zip(*columns, targets, strict=True)], np.uint32),
+            "num_bytes": np.array([sum(len(text.encode()) for text in cells) for cells in rows], np.int32),
+            "flags": np.array([_flags(cells) for cells in rows], np.uint32),
             "signature": signatures(["\n".join(cells) for cells in zip(*plain, strict=True)]),
         }
 

@@ -57,12 +57,11 @@ class MeasureBatch:
     """Adds the rows' numbers to a table.
 
     Args:
-        recipe: Says which base, template and seed.
+        recipe: Says the split's seed.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        base = fetch_base(recipe.base_model.uri)
-        self._measurer = Measurer(base, recipe.task.template, recipe.dataset.split.seed)
+        self._measurer = Measurer(recipe.dataset.split.seed)
 
     def __call__(self, batch: pa.Table) -> dict[str, NDArray[Any]]:
         """Columns of the table and of `Measures` side by side."""

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softprompt.data.checks.learned import Learned
+from softprompt.data.checks.lengths import Lengths
 from softprompt.data.dataset import BaselineRecord, FindingRecord
 from softprompt.data.examined import Examined
 from softprompt.data.rows import PARTS, SEVERITIES, Part
@@ -70,7 +70,7 @@ def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -
         num_dropped=dict(sorted(dropped.items())),
         findings=tuple(map(FindingRecord.of, findings)),
         num_rows_by_label=_by_label(data),
-        lengths=_lengths(learned.tokens[data.rows_of()], learned) if learned.tokens is not None and data.num_rows else None,
+        lengths=_lengths(learned.lengths) if learned.lengths and len(learned.lengths.tokens) else None,
         languages=learned.languages,
         samples=learned.samples,
         baseline=learned.baseline,
@@ -117,11 +117,11 @@ def _by_label(data: Examined) -> dict[str, dict[Part, int]]:
     return {name: dict(zip(PARTS, own, strict=True)) for name, *own in named if any(own)}
 
 
-def _lengths(tokens: NDArray[np.int32], learned: Learned) -> LengthReport:
+def _lengths(lengths: Lengths) -> LengthReport:
     shares = (0.0, 0.5, 0.9, 0.99, 1.0)
-    values = np.quantile(tokens, shares, method="higher").tolist()
+    values = np.quantile(lengths.tokens, shares, method="higher").tolist()
     quantiles = {f"{share:g}": int(value) for share, value in zip(shares, values, strict=True)}
-    return LengthReport(context_tokens=learned.context_tokens, room=learned.room, quantiles=quantiles)
+    return LengthReport(context_tokens=lengths.context_tokens, room=lengths.room, quantiles=quantiles)
 
 
 def _facts(report: DatasetReport) -> list[tuple[str, str]]:
@@ -146,9 +146,9 @@ def _plots(report: DatasetReport, data: Examined, learned: Learned) -> list[tupl
         more = f", the {MOST_LABELS_DRAWN} most frequent of {len(totals)}" if len(totals) > MOST_LABELS_DRAWN else ""
         plots.append((f"Labels{more}", counts_plot(dict(totals.most_common(MOST_LABELS_DRAWN)), "rows")))
     rows = data.rows_of()
-    if report.lengths and learned.tokens is not None:
+    if report.lengths and learned.lengths:
         limit = report.lengths.room if report.lengths.quantiles["1"] * 4 > report.lengths.room else None
-        values: Sequence[int] = learned.tokens[rows].tolist()
+        values: Sequence[int] = learned.lengths.tokens.tolist()
         plots.append(("Length of input and answer", histogram_plot(values, "tokens", limit, "room beside the prompt")))
     elif len(rows):
         plots.append(("Length of the input", histogram_plot(data.measures.characters[rows].tolist(), "characters", None, "")))

@@ -20,7 +20,7 @@ from softprompt.data.checks.labels import (
     check_unknown_labels,
 )
 from softprompt.data.checks.learned import Learned, learn
-from softprompt.data.checks.lengths import check_lengths, num_tokens, room_for_text
+from softprompt.data.checks.lengths import measure_lengths
 from softprompt.data.checks.repeats import (
     check_conflicts,
     check_duplicates,
@@ -134,9 +134,8 @@ def run_checks(data: Examined, faults: Faults, text_side: TextSide) -> Learned:
             data.record(found)
     learned = Learned()
     if not data.refused:
-        learned.tokens, learned.context_tokens = num_tokens(data, text_side), text_side.context_tokens
-        learned.room = room_for_text(data, text_side)
-        for found in check_lengths(data, text_side, learned.tokens):
+        learned.lengths, too_long = measure_lengths(data, text_side)
+        for found in too_long:
             data.record(found)
     if not data.refused:
         for found in learn(data, learned):

@@ -1,5 +1,6 @@
 """Rows to token ids: the one place where input text and answers are tokenised, for training, evaluation and serving alike."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -51,15 +52,30 @@ class TextEncoder:
 
     def num_input_tokens(self, rows: Sequence[Mapping[str, str]]) -> NDArray[np.int32]:
         """How many tokens `input_ids` of each row has, counted without making them."""
-        counts = self.num_tokens([fill_template(self.template, dict(row)) for row in rows], special=True)
-        if not self._keeps_end_token and self._adds_end_token:
-            counts -= 1
-        return counts
+        texts = [fill_template(self.template, dict(row)) for row in rows]
+        encoded = self.tokenizer.backend_tokenizer.encode_batch_fast(texts, add_special_tokens=True)
+        counts = np.fromiter(map(len, encoded), np.int32, len(texts))
+        return counts - 1 if self._adds_end_token and not self._keeps_end_token else counts
 
-    def num_tokens(self, texts: Sequence[str], *, special: bool = False) -> NDArray[np.int32]:
-        """How many tokens each text has, with or without the special tokens that the tokenizer adds."""
-        encoded = self.tokenizer.backend_tokenizer.encode_batch_fast(list(texts), add_special_tokens=special)
-        return np.fromiter(map(len, encoded), np.int32, len(texts))
+    @property
+    def template_bytes(self) -> int:
+        """UTF-8 bytes of the template, fields included."""
+        return len(self.template.encode())
+
+    @cached_property
+    def most_tokens_a_byte(self) -> float | None:
+        """How many tokens a byte of UTF-8 text can become at most; None where the tokenizer promises nothing.
+
+        A byte-level tokenizer starts from single bytes and only ever joins them. A normaliser could make a text longer first:
+        Unicode's composed form does so at most threefold (UAX 15), others are not trusted.
+        """
+        pipeline = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        normalizer, splitter = pipeline["normalizer"], json.dumps(pipeline["pre_tokenizer"])
+        if pipeline["model"]["type"] != "BPE" or '"ByteLevel"' not in splitter or '"add_prefix_space": true' in splitter:
+            return None
+        if normalizer is None:
+            return 1.0
+        return 3.0 if normalizer["type"] == "NFC" else None
 
     @cached_property
     def _adds_end_token(self) -> bool:

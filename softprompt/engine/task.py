@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from softprompt.artifact import Answer, Manifest
 from softprompt.base_model import TextSide
 from softprompt.engine.answers import AnswerTrie, UnusableAnswers
@@ -64,10 +67,19 @@ class EncodedTask:
         """
         inputs = self.encoder.all_input_ids([values for values, _ in rows])
         index = {label: number for number, label in enumerate(self.labels)}
-        text_of = {answer.label: answer.text for answer in self.answers}
-        texts = [text_of.get(target) or self.encoder.free_answer(target) for _, target in rows]
-        ids = {text: [*self.encoder.answer_ids(text), self.encoder.end_token] for text in set(texts)}
+        texts, ids = self._answers([target for _, target in rows])
         return [
             Example(input_ids, ids[text], index.get(target, -1))
             for input_ids, text, (_, target) in zip(inputs, texts, rows, strict=True)
         ]
+
+    def answer_lengths(self, targets: Sequence[str]) -> NDArray[np.int32]:
+        """How many tokens each answer has, its end included."""
+        texts, ids = self._answers(targets)
+        return np.array([len(ids[text]) for text in texts], np.int32)
+
+    def _answers(self, targets: Sequence[str]) -> tuple[list[str], dict[str, list[int]]]:
+        """The text by which each target is said, and the token ids of each text."""
+        text_of = {answer.label: answer.text for answer in self.answers}
+        texts = [text_of.get(target) or self.encoder.free_answer(target) for target in targets]
+        return texts, {text: [*self.encoder.answer_ids(text), self.encoder.end_token] for text in set(texts)}

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
+from softprompt.data.checks.lengths import Lengths
 from softprompt.data.dataset import BaselineRecord, fetch_manifest
 from softprompt.data.examined import Examined, Found, Rows
 from softprompt.data.rows import PARTS
@@ -32,9 +32,7 @@ class Learned:
     """What the rows taught.
 
     Attributes:
-        tokens: `[R]` tokens of input and answer; None where the dataset was refused before.
-        context_tokens: The base's context.
-        room: Tokens of it that the prompt leaves.
+        lengths: Of a sample of rows, in tokens; None where the dataset was refused before.
         baseline: The classical baseline; None for a generation.
         baseline_answers: `[R]` its answers; empty for training rows, and as a whole where there is none.
         languages: Language -> rows of the sample.
@@ -42,9 +40,7 @@ class Learned:
         samples: Check -> rows that it looked at, where that is not all.
     """
 
-    tokens: NDArray[np.int32] | None = None
-    context_tokens: int = 0
-    room: int = 0
+    lengths: Lengths | None = None
     baseline: BaselineRecord | None = None
     baseline_answers: list[str] = field(default_factory=list)
     languages: dict[str, int] = field(default_factory=dict)
@@ -142,7 +138,7 @@ def _few_rows(data: Examined, learned: Learned) -> Iterator[Found]:
 def _profile(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> DatasetProfile:
     is_classification = data.recipe.task.type == "classification"
     labels = [data.label_names[code] for code in data.label[data.rows_of()]] if is_classification else []
-    tokens = learned.tokens[rows].tolist() if learned.tokens is not None else None
+    tokens = learned.lengths.tokens.tolist() if learned.lengths else None
     return profile_of(texts, labels, num_tokens=tokens, languages=learned.languages)
 
 
