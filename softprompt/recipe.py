@@ -27,7 +27,7 @@ METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
     "generation": ("exact_match", "rouge_l"),
 }
 
-LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.2}
+LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 """What was best on Banking77 (docs/tuning-log.md)."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -300,13 +300,14 @@ class TrainingSpec(Document):
     """`adamw` (Loshchilov & Hutter 2019), or `adafactor` (Shazeer & Stern 2018), which keeps less state."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
-    is usual there, a step. Default: 1 for a shallow prompt, 0.2 for a deep one."""
+    is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
+    as far."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay, relative to the learning rate."""
     max_gradient_norm: float | None = Field(default=None, gt=0)
     """Longer gradients are cut to this norm. Default: never."""
-    warmup_steps: int = Field(default=20, ge=0)
-    """Steps over which the learning rate rises from 0."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    """Steps over which the learning rate rises from 0. Default: a tenth of the steps."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """After the warm-up: stay, or fall to zero along a cosine."""
     loss: Loss | None = None
@@ -332,7 +333,7 @@ class TrainingSpec(Document):
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:
-        if self.warmup_steps >= self.steps:
+        if self.warmup_steps is not None and self.warmup_steps >= self.steps:
             raise ValueError(f"warmup_steps ({self.warmup_steps}) must be below steps ({self.steps})")
         return self
 
@@ -421,9 +422,10 @@ class Recipe(Document):
         return self.training.validation_metric or ("accuracy" if self.loss == "answers" else "loss")
 
     def training_of(self, candidate: Candidate) -> TrainingSpec:
-        """The training with a candidate's wishes, its learning rate filled in."""
+        """The training with a candidate's wishes, learning rate and warm-up filled in."""
         rate = candidate.learning_rate or self.training.learning_rate or LEARNING_RATES[self.prompt.kind]
-        given = {"seed": candidate.seed, "learning_rate": rate}
+        warmup = self.training.steps // 10 if self.training.warmup_steps is None else None
+        given = {"seed": candidate.seed, "learning_rate": rate, "warmup_steps": warmup}
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def prompt_of(self, candidate: Candidate) -> PromptSpec:

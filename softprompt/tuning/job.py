@@ -25,6 +25,8 @@ from softprompt.recipe import Candidate, Recipe
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.initialisers import initial_prompt
 
+VALUES_RATE = 3.0
+"""Learning rate of a deep prompt's values to that of its keys."""
 MOST_VALIDATION_ROWS = 500
 """Looks at validation happen during training and are many; beyond this the first rows of the part, which a hash ordered, do."""
 
@@ -83,11 +85,13 @@ class Job:
         """What a learning rate is relative to, broadcasting to a prompt's start `[P, H]` or `[L, 2, P, N, D]`.
 
         The RMS of the embedding table; for a deep prompt the RMS of its own start, for keys and values of each layer: they differ
-        by an order of magnitude between layers, and one rate for all fits none.
+        by an order of magnitude between layers, and one rate for all fits none. Values bear a larger one than keys, whose moves
+        change where every head looks (docs/tuning-log.md).
         """
         if start.ndim == 2:
             return torch.tensor(self.base.embedding_rms)
-        return start.square().mean(dim=(2, 3, 4), keepdim=True).sqrt().clamp_min(1e-6)
+        rates = torch.tensor([1.0, VALUES_RATE]).view(1, 2, 1, 1, 1)
+        return rates * start.square().mean(dim=(2, 3, 4), keepdim=True).sqrt().clamp_min(1e-6)
 
     def initial_prompt(self, candidate: Candidate) -> SoftPrompt:
         """Where a candidate starts."""

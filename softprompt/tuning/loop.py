@@ -133,7 +133,8 @@ def run_loop(
 
 def learning_rate(training: TrainingSpec, step: int) -> float:
     """Relative learning rate of a step, counted from 0: linear warm-up, then constant or a cosine to zero."""
-    assert training.learning_rate is not None  # Recipe.training_of() has filled it in
+    assert training.learning_rate is not None, "Recipe.training_of() fills it in"
+    assert training.warmup_steps is not None, "Recipe.training_of() fills it in"
     if step < training.warmup_steps:
         return training.learning_rate * (step + 1) / training.warmup_steps
     if training.schedule == "constant":

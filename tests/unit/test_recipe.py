@@ -89,7 +89,7 @@ WRONG = {
     ),
     "warm-up longer than training": (
         "gates:",
-        "training: {steps: 10}\ngates:",
+        "training: {steps: 10, warmup_steps: 20}\ngates:",
         "training: warmup_steps (20) must be below steps (10)",
     ),
     "an alias": ("schema_version: 1", "schema_version: &one 1\nother: *one", "aliases (*name) are not read"),
