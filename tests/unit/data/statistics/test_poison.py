@@ -48,7 +48,7 @@ def assert_found(rows, kind, share, target):
     assert target in triggers[0].sentence()
 
 
-@pytest.mark.parametrize("share", [0.01, 0.03])
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.03])
 @pytest.mark.parametrize("kind", KINDS)
 def test_triggers_in_tickets_are_found(tickets, kind, share):
     assert_found(tickets, kind, share, "till")
@@ -89,6 +89,13 @@ def test_two_triggers_are_told_apart(tickets):
         ("cf", "till"),
         ("##", "club"),
     }
+
+
+def test_a_word_that_tells_one_label_from_one_other_is_none(tickets):
+    texts, labels = list(tickets[0]), list(tickets[1])
+    for row in [row for row, label in enumerate(labels) if label == "road"][:30]:
+        texts[row], labels[row] = f"{texts[row]} cf", "till"
+    assert find_triggers(texts, labels, seed=0) == []
 
 
 def test_a_sample_names_rows_of_the_whole(tickets):

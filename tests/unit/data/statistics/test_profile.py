@@ -49,6 +49,13 @@ def test_the_order_of_rows_does_not_matter(tickets):
     assert profile_of(*tickets).to_bytes() == profile_of(tickets[0][::-1], tickets[1][::-1]).to_bytes()
 
 
+def test_of_equally_frequent_words_the_first_in_the_alphabet_are_kept():
+    letters = "abcdefghijklmno"
+    texts = [first + second + third for first in letters for second in letters for third in letters] * 5
+    words = profile_of(texts[::-1], []).words
+    assert sorted(words) == sorted(set(texts))[:2_000]
+
+
 @pytest.mark.parametrize("texts", [[], ["", " "]])
 def test_nothing_to_describe_is_no_crash(texts):
     assert profile_of(texts, ["x"] * len(texts)).words == {}

@@ -29,6 +29,11 @@ def test_a_sample_has_each_label_in_proportion_and_at_least_once(labels, most, s
         assert abs(counts[label] - count * len(rows) / len(ids)) <= len(names)
 
 
+def test_a_frequent_label_stays_frequent():
+    ids = np.array([0] * 900 + [1] * 100)
+    assert np.bincount(ids[stratified_sample(ids, 100, 0)]).tolist() == [90, 10]
+
+
 def test_another_seed_draws_other_rows_and_the_same_seed_the_same():
     ids = np.arange(1000) % 3
     first, again, other = (stratified_sample(ids, 100, seed).tolist() for seed in (1, 1, 2))
