@@ -70,7 +70,21 @@ def test_what_people_write_is_fine(text):
     assert odd_characters(text) == ""
 
 
-BLANK = ["", " ", "\n\t ", "\xa0\u2003\u3000", "\u200b\u200b", "\ufeff", "\u2800", "\u3164", "\x00", "\u200e \u200f", "\u2028", "\xad", "\U000e0020"]
+BLANK = [
+    "",
+    " ",
+    "\n\t ",
+    "\xa0\u2003\u3000",
+    "\u200b\u200b",
+    "\ufeff",
+    "\u2800",
+    "\u3164",
+    "\x00",
+    "\u200e \u200f",
+    "\u2028",
+    "\xad",
+    "\U000e0020",
+]
 SHOWN = ["a", " . ", "0", "日", "\u200bx", "😀", "…", "\ufffd"]
 
 
@@ -84,7 +98,13 @@ def test_one_visible_character_is_enough(text):
     assert not whitespace_only(text)
 
 
-@given(st.text(st.characters(blacklist_categories=("Cc", "Cf", "Co", "Cn", "Cs", "Mn")).filter(lambda c: c not in "\ufffc\ufffd\u115f\u1160\u3164\uffa0")))
+@given(
+    st.text(
+        st.characters(blacklist_categories=("Cc", "Cf", "Co", "Cn", "Cs", "Mn")).filter(
+            lambda c: c not in "\ufffc\ufffd\u115f\u1160\u3164\uffa0"
+        )
+    )
+)
 def test_letters_digits_and_symbols_of_any_script_are_fine(text):
     assert odd_characters(text) == ""
 

@@ -7,7 +7,22 @@ from hypothesis import strategies as st
 from softprompt.data.text.mojibake import mojibake
 
 MEANT = [
-    *("Müller", "café", "naïve", "señor", "coração", "Größe", "Überweisung", "façade", "smörgåsbord", "It’s", "100€", "wait…", "“quoted", "Zoë"),
+    *(
+        "Müller",
+        "café",
+        "naïve",
+        "señor",
+        "coração",
+        "Größe",
+        "Überweisung",
+        "façade",
+        "smörgåsbord",
+        "It’s",
+        "100€",
+        "wait…",
+        "“quoted",
+        "Zoë",
+    ),
     *("søndag", "über", "crème", "niño"),
 ]
 FINE = [
@@ -36,7 +51,15 @@ def test_utf_8_read_as_windows_1252_is_found_with_what_it_was_meant_to_be(meant)
 
 
 @pytest.mark.parametrize(
-    ("meant", "encoding"), [("café", "latin-1"), ("café", "mac_roman"), ("café", "cp437"), ("привет", "cp1251"), ("привет", "cp1252"), ("Łódź", "latin-1")]
+    ("meant", "encoding"),
+    [
+        ("café", "latin-1"),
+        ("café", "mac_roman"),
+        ("café", "cp437"),
+        ("привет", "cp1251"),
+        ("привет", "cp1252"),
+        ("Łódź", "latin-1"),
+    ],
 )
 def test_other_wrong_encodings_are_found(meant, encoding):
     misread = meant.encode().decode(encoding, errors="ignore")
