@@ -70,6 +70,12 @@ def test_what_people_write_is_fine(text):
     assert odd_characters(text) == ""
 
 
+def test_far_into_a_text_only_what_is_always_odd_is_found():
+    text = "a" * 20_000
+    assert odd_characters(f"{text}b\u200d\u200b") == "U+200B ZERO WIDTH SPACE at character 20003"
+    assert odd_characters(f"{text}b\u200d") == ""
+
+
 BLANK = [
     "",
     " ",

@@ -21,7 +21,19 @@ ADDRESSES = [
     "jane@123.com",
     "用户@例子.公司",
 ]
-FRAMES = ["{}", "Write to {} please", "<{}>", "({})", "Mail:{}!", "{}.", "to {}, {} and me", "„{}“", "mailto:{}?subject=x"]
+FRAMES = [
+    "{}",
+    "Write to {} please",
+    "<{}>",
+    "({})",
+    "Mail:{}!",
+    "{}.",
+    "to {}, {} and me",
+    "„{}“",
+    "'{}'",
+    "see...{}",
+    "mailto:{}?subject=x",
+]
 NONE = [
     "@handle",
     "me@home",
@@ -38,6 +50,7 @@ NONE = [
     "twitter @jane.doe",
     "10@2.5%",
     "a@b@c",
+    "pkg@version.rc1",
 ]
 
 
