@@ -18,8 +18,9 @@ _JOINERS = r"\u200c\u200d"
 
 _ALWAYS = _CONTROLS + _INVISIBLE + _DIRECTION + _BROKEN + _PRIVATE + _NONCHARACTERS
 
+_ODD = re.compile(f"[{_ALWAYS}]")
 _SUSPECT = re.compile(f"[{_ALWAYS}{_DIRECTION_MARKS}{_SELECTORS}{_TAGS}{_JOINERS}]")
-"""Everything that may be odd: one quick search clears nearly every text."""
+"""Everything that is odd always, or depends on its neighbours: one quick search clears nearly every text."""
 
 _JOINING_SCRIPTS = "".join(
     rf"\p{{{script}}}"
@@ -31,8 +32,7 @@ _JOINING_SCRIPTS = "".join(
 _PICTURE = r"\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f"
 _RIGHT_TO_LEFT = regex.compile(r"[\p{Hebrew}\p{Arabic}\p{Syriac}\p{Thaana}\p{Nko}]")
 
-_ODD_IN_ANY_TEXT = (
-    f"[{_ALWAYS}]",
+_ODD_BY_PLACE = (
     # Joiners shape the letters of some scripts and make one picture of several; anywhere else they hide.
     rf"(?<![{_JOINING_SCRIPTS}])\u200c",
     rf"(?<![{_JOINING_SCRIPTS}])(?:(?<![{_PICTURE}])\u200d|\u200d(?!\p{{Extended_Pictographic}}))",
@@ -43,8 +43,11 @@ _ODD_IN_ANY_TEXT = (
     rf"[{_SELECTORS}]{{2}}",
     r"(?<!\p{Han})[\U000e0100-\U000e01ef]",
 )
-_ODD = regex.compile("|".join((*_ODD_IN_ANY_TEXT, f"[{_DIRECTION_MARKS}]")))
-_ODD_RIGHT_TO_LEFT = regex.compile("|".join(_ODD_IN_ANY_TEXT))
+_MISPLACED = regex.compile("|".join((*_ODD_BY_PLACE, f"[{_DIRECTION_MARKS}]")))
+_MISPLACED_RIGHT_TO_LEFT = regex.compile("|".join(_ODD_BY_PLACE))
+
+MOST_CHARACTERS = 20_000
+"""How far into a text characters are judged by their neighbours, which is slow. Those always odd are found anywhere."""
 
 _BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5")
 """Letters, marks and a symbol by category that show nothing."""
@@ -61,9 +64,11 @@ def odd_characters(text: str) -> str:
     """
     if not _SUSPECT.search(text):
         return ""
-    pattern = _ODD_RIGHT_TO_LEFT if _RIGHT_TO_LEFT.search(text) else _ODD
-    found = pattern.search(text)
-    return f"{_named(found.group()[0])} at character {found.start() + 1}" if found else ""
+    beginning = text[:MOST_CHARACTERS]
+    misplaced = _MISPLACED_RIGHT_TO_LEFT if _RIGHT_TO_LEFT.search(beginning) else _MISPLACED
+    found = [match for match in (_ODD.search(text), misplaced.search(beginning)) if match]
+    first = min((match.start() for match in found), default=None)
+    return "" if first is None else f"{_named(text[first])} at character {first + 1}"
 
 
 def whitespace_only(text: str) -> bool:

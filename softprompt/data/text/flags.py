@@ -29,9 +29,7 @@ class TextFlag(IntFlag):
     IP_ADDRESS = 1024
 
 
-PERSONAL_DATA = (
-    TextFlag.E_MAIL | TextFlag.PHONE | TextFlag.CARD | TextFlag.IBAN | TextFlag.NATIONAL_ID | TextFlag.IP_ADDRESS
-)
+PERSONAL_DATA = TextFlag.E_MAIL | TextFlag.PHONE | TextFlag.CARD | TextFlag.IBAN | TextFlag.NATIONAL_ID | TextFlag.IP_ADDRESS
 """All kinds of personal data."""
 
 _KIND_FLAGS: dict[Kind, TextFlag] = {

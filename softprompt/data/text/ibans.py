@@ -41,8 +41,9 @@ def _end_of_iban(text: str, candidate: re.Match[str]) -> int:
     if not length or len(places) < length:
         return 0
     end = places[length - 1] + 1
+    number = _SEPARATORS.sub("", text[candidate.start() : end])
     goes_on = end < len(text) and text[end].isalnum()
-    return end if not goes_on and iban.is_valid(_SEPARATORS.sub("", text[candidate.start() : end])) else 0
+    return end if not goes_on and iban.is_valid(number, check_country=False) else 0
 
 
 @functools.cache

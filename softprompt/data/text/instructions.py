@@ -10,27 +10,31 @@ from softprompt.data.text.instruction_phrases import MOST_WORDS, PHRASES
 
 _FOLDS: dict[int, int | str | None] = {
     **{ord(mark): " " for mark in string.punctuation + "’‘“”„«»¡¿…–—\xa0\u202f"},
-    **{ord(accented): plain for accented, plain in zip("áàâãäåçéèêëíìîïñóòôõöúùûüýÿ", "aaaaaaceeeeiiiinooooouuuuyy", strict=True)},
+    **{
+        ord(accented): plain for accented, plain in zip("áàâãäåçéèêëíìîïñóòôõöúùûüýÿ", "aaaaaaceeeeiiiinooooouuuuyy", strict=True)
+    },
     **dict.fromkeys(range(0x300, 0x370)),  # accents that follow their letter
     **{wide: chr(wide - 0xFEE0) for wide in range(0xFF21, 0xFF5B)},
     **dict.fromkeys((0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF)),  # invisible, and good to hide a word with
 }
 
 _PATTERNS: dict[str, list[re.Pattern[str]]] = {
-    word: [phrase.pattern for phrase in PHRASES if word in phrase.words] for word in {word for phrase in PHRASES for word in phrase.words}
+    word: [phrase.pattern for phrase in PHRASES if word in phrase.words]
+    for word in {word for phrase in PHRASES for word in phrase.words}
 }
 _TELLING = frozenset((*_PATTERNS, "system"))
 _MOST_PLACES = 500
 
 _MARKERS = re.compile(
     r"""
-      <\|(?:im_start|im_end|im_sep|system|user|assistant|endoftext|eot_id|start_header_id|end_header_id|begin_of_text|tool_call)\|?>
+      <\|(?:im_start|im_end|im_sep|system|user|assistant|endoftext|eot_id|(?:start|end)_header_id|begin_of_text|tool_call)\|?>
     | \[/?inst\] | <</?sys>> | \[tool_calls\] | \[/?system_prompt\]
     | </?(?:start_of_turn|end_of_turn|tool_calls?|tool_response|function_calls?|function=\w|invoke[ ]name=|system_prompt)
     | ^[ ]{0,9}\#{2,9}[ ]?(?:new[ ]|system[ ])?(?:instructions?|system|prompt|response|assistant)[ ]?:
     | ^[ ]{0,9}\#{2,9}[ ]?(?:instructions?|system[ ]prompt)[ ]{0,9}$
-    | ^[ ]{0,9}\[?system(?:[ ](?:message|prompt|override))?\]?[ ]?:[ ]{0,9}(?:you[ ](?:are|must|will|should|now|can)|ignore|disregard|forget|always
-        |never|do[ ]not|don't|answer|reply|respond|output|act|from[ ]now|the[ ](?:user|assistant)|override|du[ ]bist|tu[ ]es|eres|sei[ ]un|je[ ]bent)\b
+    | ^[ ]{0,9}\[?system(?:[ ](?:message|prompt|override))?\]?[ ]?:[ ]{0,9}(?:you[ ](?:are|must|will|should|now|can)|ignore
+        |disregard|forget|always|never|do[ ]not|don't|answer|reply|respond|output|act|from[ ]now|the[ ](?:user|assistant)
+        |override|du[ ]bist|tu[ ]es|eres|sei[ ]un|je[ ]bent)\b
     | ^[ ]{0,9}system[ ]prompt[ ]?[:=]
     | "(?:tool_calls|function_call)"\s{0,9}:
     | \{\s{0,9}"name"\s{0,9}:\s{0,9}"[\w.-]{1,64}"\s{0,9},\s{0,9}"(?:arguments|parameters)"\s{0,9}:
@@ -87,10 +91,7 @@ def _phrase(words: list[str]) -> str:
 def _has_long_piece(text: str) -> bool:
     """Whether there may be a word of `_FEWEST_ENCODED` characters: it would fill one of these slices without a space."""
     half = _FEWEST_ENCODED // 2
-    for start in range(0, len(text) - half + 1, half):
-        if " " not in text[start : start + half]:
-            return True
-    return False
+    return any(" " not in text[start : start + half] for start in range(0, len(text) - half + 1, half))
 
 
 def _encoded(text: str) -> str:

@@ -7,8 +7,8 @@ _PLAUSIBLE = re.compile(r"[^\x00-\x7f]{2}|[ÃÂ] ")
 """UTF-8 writes what lies outside ASCII as two bytes or more, so misread it gives two such characters in a row;
 in `Ã ` the second one, a no-break space, has become an ordinary space."""
 
-_WORD = re.compile(r"[^ \t\r\n]+")
-"""Not `str.split`: a misread byte A0 is a no-break space, part of the word."""
+_WORD = re.compile(r"[^ \t\r\n]*[ÃÂ] |[^ \t\r\n]+")
+"""Not `str.split`: a misread byte A0 is a no-break space, or has become a space, and is part of the word."""
 
 MOST_WORDS = 50
 """Suspicious words that are tried; each attempt decodes the word in a dozen ways."""
@@ -38,5 +38,5 @@ def mojibake(text: str) -> str:
     for word in islice((word for word in words if is_bad(word)), MOST_WORDS):
         meant = fix_encoding(word)
         if meant != word:
-            return f"{word!r} for {meant!r}"
+            return f"{word.rstrip(' ')!r} for {meant.rstrip(' ')!r}"
     return ""

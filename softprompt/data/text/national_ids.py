@@ -57,7 +57,6 @@ NATIONAL_IDS = (
     NationalId("pl.pesel", r"\d{11}", "pesel"),
     NationalId("br.cpf", r"\d{11}", "cpf"),
     NationalId("in_.aadhaar", r"\d{4}[ -]?\d{4}[ -]?\d{4}", "aadhaar|aadhar|adhaar|uidai"),
-    NationalId("in_.pan", r"[A-Z]{5}\d{4}[A-Z]", "pan"),
     NationalId("dk.cpr", r"\d{6}-?\d{4}", r"cpr\w*"),
     NationalId("ie.pps", r"\d{7}[A-W][A-IW]?", "pps|ppsn"),
     NationalId("at.vnr", r"\d{4} ?\d{6}", r"svnr|sozialversicherung\w*|versicherungsnummer"),
@@ -72,8 +71,11 @@ NATIONAL_IDS = (
     NationalId("jp.in_", r"\d{4}[ -]?\d{4}[ -]?\d{4}", "my ?number|マイナンバー|個人番号"),
 )
 
-CHARACTERS_BEFORE, CHARACTERS_AFTER = 40, 20
-"""How far from the number the word that names it may stand."""
+_START = re.compile(r"\b(?=[A-Za-z0-9])(?=(?:[A-Za-z]{0,6}[ ./+-]?[0-9]){6})(?<![0-9][-./ ])")
+"""Where a number may begin: six digits at least follow, interrupted by no more than any shape allows."""
+
+CONTEXT_CHARACTERS = 40
+"""How far before or after the number the word that names it may stand."""
 
 
 def national_ids(text: str, most_candidates: int | None = None) -> Iterator[Match]:
@@ -81,38 +83,32 @@ def national_ids(text: str, most_candidates: int | None = None) -> Iterator[Matc
 
     Args:
         text: Any text.
-        most_candidates: Pieces of each shape that are looked at; all when None.
+        most_candidates: Places where one may begin that are looked at; all when None.
 
     Yields:
         Each number; one that fits several shapes comes several times.
     """
-    named = _any_words().search(text) is not None
-    for kind in NATIONAL_IDS:
-        if named or not kind.words:
-            for candidate in islice(_shape(kind).finditer(text), most_candidates):
-                if _is_named(kind, candidate, text) and _validator(kind.module)(candidate.group()):
-                    yield Match("national_id", *candidate.span())
+    for start in islice(_START.finditer(text), most_candidates):
+        for kind in NATIONAL_IDS:
+            number = _shape(kind).match(text, start.start())
+            if number and _validator(kind.module)(number.group()) and _is_named(kind, number, text):
+                yield Match("national_id", *number.span())
 
 
-def _is_named(kind: NationalId, candidate: re.Match[str], text: str) -> bool:
-    around = text[max(0, candidate.start() - CHARACTERS_BEFORE) : candidate.end() + CHARACTERS_AFTER]
+def _is_named(kind: NationalId, number: re.Match[str], text: str) -> bool:
+    around = text[max(0, number.start() - CONTEXT_CHARACTERS) : number.end() + CONTEXT_CHARACTERS]
     return not kind.words or _words(kind.words).search(around) is not None
 
 
 @functools.cache
-def _any_words() -> re.Pattern[str]:
-    return _words("|".join(kind.words for kind in NATIONAL_IDS if kind.words))
-
-
-@functools.cache
 def _words(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])", re.IGNORECASE)
+    return re.compile(rf"(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 @functools.cache
 def _shape(kind: NationalId) -> re.Pattern[str]:
     # No digit may follow after a separator either: 12 digits in fours are not the beginning of a card number.
-    return re.compile(rf"(?<![A-Za-z0-9])(?<!\d[-./])(?<!\d )(?:{kind.shape})(?![A-Za-z0-9]|[-./ ]\d)", re.IGNORECASE | re.ASCII)
+    return re.compile(rf"(?:{kind.shape})(?![A-Za-z0-9]|[-./ ]\d)", re.IGNORECASE | re.ASCII)
 
 
 @functools.cache

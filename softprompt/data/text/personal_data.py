@@ -11,14 +11,15 @@ from softprompt.data.text.matches import Kind, Match
 from softprompt.data.text.national_ids import national_ids
 from softprompt.data.text.phones import phones
 
+
 def _number(digit: str, other: str) -> re.Pattern[str]:
-    return re.compile(f"{digit}(?:{other}{{0,5}}{digit}){{5}}(?:{other}{{0,5}}{digit}| ?[A-Da-d]\\b)")
+    return re.compile(f"{digit}(?:{other}{{0,6}}{digit}){{5}}(?:{other}{{0,6}}{digit}| ?[A-Da-d]\\b)")
 
 
 _ASCII_NUMBER, _NUMBER = _number("[0-9]", "[^0-9]"), _number(r"\d", r"\D")
 """Seven digits close together: no kind of number has fewer, but for the British one that ends with a letter."""
 
-_RANKS: dict[Kind, int] = {kind: rank for rank, kind in enumerate(("e_mail", "iban", "card", "national_id", "ip_address", "phone"))}
+_HARDEST_FIRST: tuple[Kind, ...] = ("e_mail", "iban", "card", "national_id", "ip_address", "phone")
 """Of two kinds that claim the same characters, the one whose test is harder to pass by chance comes first."""
 
 
@@ -42,7 +43,10 @@ def find_personal_data(text: str, region: str = "", most_candidates: int | None 
     """
     if not may_hold_personal_data(text):
         return []
-    found = sorted(set(_all_matches(text, region, most_candidates)), key=lambda match: (match.start, -match.end, _RANKS[match.kind]))
+    found = sorted(
+        set(_all_matches(text, region, most_candidates)),
+        key=lambda match: (match.start, -match.end, _HARDEST_FIRST.index(match.kind)),
+    )
     outer: list[Match] = []
     for match in found:
         if not outer or match.end > outer[-1].end:

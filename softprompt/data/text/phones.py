@@ -9,12 +9,13 @@ from softprompt.data.text.matches import Match
 _PUNCTUATION = r" ().\-/\xa0\u202f\u2010-\u2015"
 _INTERNATIONAL = re.compile(rf"(?<![\w+])\(?(?:[+＋]|00)(?=\D{{0,2}}[1-9１-９٠-٩۱-۹])[\d{_PUNCTUATION}]{{7,32}}")
 _NATIONAL = re.compile(
-    rf"(?<![\w.,#+€$£¥/-])(?:(?<![€$£¥#] ))\(?\d(?:[{_PUNCTUATION}]{{0,3}}\d){{6,13}}(?![\w%€£$¥]|[.,/-]\d| ?(?:[€$£¥%]|EUR|USD|GBP))"
+    rf"(?<![\w.,#+€$£¥/-])(?<![€$£¥#] )\(?\d(?:[{_PUNCTUATION}]{{0,3}}\d){{6,13}}"
+    r"(?!\w|[.,/-]\d| ?(?:[€$£¥%]|EUR|USD|GBP))"
 )
 
 _PHONE_WORD = re.compile(
-    r"\b(?:tele?(?:ph|f|kom)?\w*|phone|call(?: me)?|ring|mobile?|cell\w*|fax|whatsapp|sms|text me|reach|handy\w*|ruf\w*|cellulare|"
-    r"port[áa]vel|m[óo]vil|portable|appel\w*|chiam\w*|ll[áa]m\w*|ligue|bel)\b",
+    r"\b(?:tele?(?:ph|f|kom)?\w*|phone|call(?: me)?|ring|mobile?|cell\w*|fax|whatsapp|sms|text me|reach|handy\w*|ruf\w*|"
+    r"cellulare|port[áa]vel|m[óo]vil|portable|appel\w*|chiam\w*|ll[áa]m\w*|ligue|bel)\b",
     re.IGNORECASE,
 )
 _OTHER_NUMBER_WORD = re.compile(

@@ -13,8 +13,7 @@ SCRIPTS = (
 """The scripts that are told apart; letters of the rest count as `Other`."""
 
 _LETTERS = regex.compile(
-    "|".join(rf"(?P<{script}>[\p{{{script}}}--\P{{L}}]+)" for script in SCRIPTS)
-    + r"|(?P<Other>\p{L})",
+    "|".join(rf"(?P<{script}>[\p{{{script}}}--\P{{L}}]+)" for script in SCRIPTS) + r"|(?P<Other>\p{L})",
     regex.V1,
 )
 
@@ -23,9 +22,8 @@ _LOOKALIKES = {
     "Greek": frozenset("ονιρυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ"),
     "Latin": frozenset("aeopcyxijshdqwABEKMHOPCTXYIJSGvuZN"),
 }
-"""Letters of each script that stand for another one's unseen. Greek that people mix into Latin words on purpose (α, μ, Ω) is not here."""
+"""Letters of each script that pass for another one's. Not here: Greek that people put into Latin words on purpose (α, μ, Ω)."""
 
-_MIXED_WORD = re.compile(r"[^\W\d_]*(?:[A-Za-z][\u0370-\u04ff]|[\u0370-\u04ff][A-Za-z])[^\W\d_]*")
 _BORDER = re.compile(r"[A-Za-z][\u0370-\u04ff\u0500-\u052f]|[\u0370-\u04ff\u0500-\u052f][A-Za-z]")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _INFLECTED_ACRONYM = re.compile(r"[A-Z]{2,}[а-яё]{1,4}")

@@ -70,7 +70,27 @@ def test_what_people_write_is_fine(text):
     assert odd_characters(text) == ""
 
 
-BLANK = ["", " ", "\n\t ", "\xa0\u2003\u3000", "\u200b\u200b", "\ufeff", "\u2800", "\u3164", "\x00", "\u200e \u200f", "\u2028", "\xad", "\U000e0020"]
+def test_far_into_a_text_only_what_is_always_odd_is_found():
+    text = "a" * 20_000
+    assert odd_characters(f"{text}b\u200d\u200b") == "U+200B ZERO WIDTH SPACE at character 20003"
+    assert odd_characters(f"{text}b\u200d") == ""
+
+
+BLANK = [
+    "",
+    " ",
+    "\n\t ",
+    "\xa0\u2003\u3000",
+    "\u200b\u200b",
+    "\ufeff",
+    "\u2800",
+    "\u3164",
+    "\x00",
+    "\u200e \u200f",
+    "\u2028",
+    "\xad",
+    "\U000e0020",
+]
 SHOWN = ["a", " . ", "0", "日", "\u200bx", "😀", "…", "\ufffd"]
 
 
@@ -84,7 +104,13 @@ def test_one_visible_character_is_enough(text):
     assert not whitespace_only(text)
 
 
-@given(st.text(st.characters(blacklist_categories=("Cc", "Cf", "Co", "Cn", "Cs", "Mn")).filter(lambda c: c not in "\ufffc\ufffd\u115f\u1160\u3164\uffa0")))
+@given(
+    st.text(
+        st.characters(blacklist_categories=("Cc", "Cf", "Co", "Cn", "Cs", "Mn")).filter(
+            lambda c: c not in "\ufffc\ufffd\u115f\u1160\u3164\uffa0"
+        )
+    )
+)
 def test_letters_digits_and_symbols_of_any_script_are_fine(text):
     assert odd_characters(text) == ""
 

@@ -8,10 +8,22 @@ from softprompt.data.text.languages import languages
 
 SENTENCES = {
     "en": ["My card has not arrived yet, can you help me?", "I would like to return the shoes.", "Why was my payment declined?"],
-    "de": ["Meine Karte ist noch nicht angekommen.", "Ich möchte die Schuhe zurückgeben.", "Warum wurde meine Zahlung abgelehnt?"],
-    "fr": ["Ma carte n'est pas encore arrivée.", "Je voudrais retourner les chaussures.", "Pourquoi mon paiement a-t-il été refusé ?"],
+    "de": [
+        "Meine Karte ist noch nicht angekommen.",
+        "Ich möchte die Schuhe zurückgeben.",
+        "Warum wurde meine Zahlung abgelehnt?",
+    ],
+    "fr": [
+        "Ma carte n'est pas encore arrivée.",
+        "Je voudrais retourner les chaussures.",
+        "Pourquoi mon paiement a-t-il été refusé ?",
+    ],
     "es": ["Mi tarjeta todavía no ha llegado.", "Quisiera devolver los zapatos, por favor.", "¿Por qué fue rechazado mi pago?"],
-    "it": ["La mia carta non è ancora arrivata.", "Vorrei restituire le scarpe, per favore.", "Perché il mio pagamento è stato rifiutato?"],
+    "it": [
+        "La mia carta non è ancora arrivata.",
+        "Vorrei restituire le scarpe, per favore.",
+        "Perché il mio pagamento è stato rifiutato?",
+    ],
     "nl": ["Mijn kaart is nog niet aangekomen.", "Ik wil de schoenen graag terugsturen.", "Waarom is mijn betaling geweigerd?"],
 }
 

@@ -1,5 +1,7 @@
 """Text that was decoded with the wrong encoding."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,22 @@ from hypothesis import strategies as st
 from softprompt.data.text.mojibake import mojibake
 
 MEANT = [
-    *("Müller", "café", "naïve", "señor", "coração", "Größe", "Überweisung", "façade", "smörgåsbord", "It’s", "100€", "wait…", "“quoted", "Zoë"),
+    *(
+        "Müller",
+        "café",
+        "naïve",
+        "señor",
+        "coração",
+        "Größe",
+        "Überweisung",
+        "façade",
+        "smörgåsbord",
+        "It’s",
+        "100€",
+        "wait…",
+        "“quoted",
+        "Zoë",
+    ),
     *("søndag", "über", "crème", "niño"),
 ]
 FINE = [
@@ -36,7 +53,15 @@ def test_utf_8_read_as_windows_1252_is_found_with_what_it_was_meant_to_be(meant)
 
 
 @pytest.mark.parametrize(
-    ("meant", "encoding"), [("café", "latin-1"), ("café", "mac_roman"), ("café", "cp437"), ("привет", "cp1251"), ("привет", "cp1252"), ("Łódź", "latin-1")]
+    ("meant", "encoding"),
+    [
+        ("café", "latin-1"),
+        ("café", "mac_roman"),
+        ("café", "cp437"),
+        ("привет", "cp1251"),
+        ("привет", "cp1252"),
+        ("Łódź", "latin-1"),
+    ],
 )
 def test_other_wrong_encodings_are_found(meant, encoding):
     misread = meant.encode().decode(encoding, errors="ignore")
@@ -45,6 +70,17 @@ def test_other_wrong_encodings_are_found(meant, encoding):
 
 def test_a_misread_no_break_space_is_part_of_the_word():
     assert "voilà" in mojibake("voilà".encode().decode("latin-1"))
+
+
+def test_a_misread_no_break_space_that_became_a_space_is_too():
+    assert mojibake("il est Ã  Paris") == "'Ã' for 'à'"
+    assert mojibake("voilÃ  monsieur") == "'voilÃ' for 'voilà'"
+
+
+def test_a_long_text_of_words_beyond_mending_costs_little():
+    start = time.process_time()
+    assert mojibake("aÂ ¤×² " * 2800) == ""
+    assert time.process_time() - start < 0.02  # 0.06 if every word were tried
 
 
 @pytest.mark.parametrize("text", FINE)

@@ -50,6 +50,7 @@ FINE = [
     "Где моя карта?",
     "Моя карта Visa Gold",
     "SMSка не пришла",
+    "googleом",
     "нет SMSу",
     "iPhone-ом",
     "Яndex",
