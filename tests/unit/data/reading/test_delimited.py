@@ -65,6 +65,8 @@ REFUSED = {
     "a quote without end": (b'text,label\na,b\n"open,x\nmore,y\n', "a.csv:3"),
     "a quote without end, long": (b'text,label\n"open,x\n' + b"more,y\n" * 200_000, "a.csv:2"),
     "a quote without end before a long line": (b'text\n"open\n' + b"x" * (limits.MAX_LINE_BYTES + 1), "a.csv:2"),
+    "a long line within quotes": (b'text\n"open\n' + b"x" * (limits.MAX_LINE_BYTES + 1) + b'\nend"\n', "a.csv:2"),
+    "a record of lines that is too long": (b"a,b,c\n" + b",".join([b'"' + b"x" * 500_000 + b'\n"'] * 3), "a.csv:2"),
     "quotes that mislead": (b'text,label\n"a\nb"c,x\n', "a.csv:2"),
     "quotes that may go on": (b'text,label\n"a"b,"x\ny,z\n', "a.csv:2"),
 }

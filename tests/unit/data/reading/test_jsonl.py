@@ -101,10 +101,12 @@ blanks = st.sampled_from(["", "", " ", "\t", "  "])
 @st.composite
 def objects(draw):
     """Objects as text, with duplicate keys, NaN and blanks in odd places."""
-    members = [
-        f"{draw(blanks)}{json.dumps(key)}{draw(blanks)}:{draw(blanks)}{json.dumps(value, ensure_ascii=draw(st.booleans()))}{draw(blanks)}"
-        for key, value in draw(pairs)
-    ]
+
+    def member(key, value):
+        written = json.dumps(value, ensure_ascii=draw(st.booleans()))
+        return f"{draw(blanks)}{json.dumps(key)}{draw(blanks)}:{draw(blanks)}{written}{draw(blanks)}"
+
+    members = [member(key, value) for key, value in draw(pairs)]
     text = "{" + ",".join(members) + "}"
     return text.replace("\n", "").replace("\r", "").encode("utf-8", "surrogatepass")
 
