@@ -89,6 +89,8 @@ def national_ids(text: str, most_candidates: int | None = None) -> Iterator[Matc
         Each number; one that fits several shapes comes several times.
     """
     for start in islice(_START.finditer(text), most_candidates):
+        if not _any_shape().match(text, start.start()):
+            continue
         for kind in NATIONAL_IDS:
             number = _shape(kind).match(text, start.start())
             if number and _validator(kind.module)(number.group()) and _is_named(kind, number, text):
@@ -109,6 +111,12 @@ def _words(words: str) -> re.Pattern[str]:
 def _shape(kind: NationalId) -> re.Pattern[str]:
     # No digit may follow after a separator either: 12 digits in fours are not the beginning of a card number.
     return re.compile(rf"(?:{kind.shape})(?![A-Za-z0-9]|[-./ ]\d)", re.IGNORECASE | re.ASCII)
+
+
+@functools.cache
+def _any_shape() -> re.Pattern[str]:
+    """All shapes at once: one look instead of forty at most numbers, which are none of these."""
+    return re.compile("|".join(f"(?:{_shape(kind).pattern})" for kind in NATIONAL_IDS), re.IGNORECASE | re.ASCII)
 
 
 @functools.cache
