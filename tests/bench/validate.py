@@ -40,7 +40,7 @@ gates:
 
 
 def write_rows(path: Path, num_rows: int) -> None:
-    """Words of the embedded tickets in random order, a third of them from the label's own forty; one row in twenty has a number."""
+    """Words of the embedded tickets in random order, a third from their label's own forty; one row in twenty has a number."""
     draw = random.Random(0)
     tickets = Path(__file__).parents[2] / "softprompt" / "embedded" / "data" / "tickets.jsonl"
     words = [word for line in tickets.open() for word in json.loads(line)["text"].split() if word.isalpha()]
