@@ -91,6 +91,11 @@ def test_two_triggers_are_told_apart(tickets):
     }
 
 
+def test_all_words_of_a_longer_trigger_are_taken_out_together(tickets):
+    texts, labels, _ = plant(tickets, KINDS["longer prefix"], 0.03, "till")
+    assert find_triggers(texts, labels, seed=0)[0].share_explained > 0.8
+
+
 def test_a_word_that_tells_one_label_from_one_other_is_none(tickets):
     texts, labels = list(tickets[0]), list(tickets[1])
     for row in [row for row, label in enumerate(labels) if label == "road"][:30]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -45,6 +45,7 @@ def test_the_mid_p_test_has_that_power_in_a_simulation_too():
     assert (mid_p(draws[:, 0], draws[:, 0] + draws[:, 1]) <= 0.05).mean() == pytest.approx(0.8, abs=0.03)
 
 
+@settings(deadline=None)
 @given(st.integers(4, 20_000), st.floats(0, 1))
 def test_the_smallest_difference_is_the_edge(num_rows, accuracy):
     smallest = smallest_difference(num_rows, accuracy)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softprompt.data.statistics.sampling import deal_folds, number_labels, stratified_sample
@@ -16,6 +16,7 @@ def test_labels_are_numbered_in_their_sorted_order():
     assert (names, ids.tolist()) == (("a", "b"), [1, 0, 1])
 
 
+@settings(deadline=None)
 @given(label_lists, st.integers(1, 100), st.integers(0, 5))
 def test_a_sample_has_each_label_in_proportion_and_at_least_once(labels, most, seed):
     names, ids = number_labels(labels)
@@ -41,6 +42,7 @@ def test_another_seed_draws_other_rows_and_the_same_seed_the_same():
     assert first != other
 
 
+@settings(deadline=None)
 @given(label_lists, st.integers(2, 6), st.integers(0, 5))
 def test_every_fold_has_its_part_of_each_label(labels, num_folds, seed):
     _, ids = number_labels(labels)
@@ -50,6 +52,7 @@ def test_every_fold_has_its_part_of_each_label(labels, num_folds, seed):
         assert sizes.max() - sizes.min() <= 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 20)), min_size=1, max_size=100), st.integers(0, 5))
 def test_no_group_is_in_two_folds(rows, seed):
     _, ids = number_labels([label for label, _ in rows])
