@@ -74,7 +74,7 @@ class _Feed:
             yield self.text
 
     def _continue_record(self, num_bytes: int) -> None:
-        self._num_bytes += num_bytes
+        self._num_bytes = (self._num_bytes or len(self.text.encode())) + num_bytes
         if self._num_bytes > limits.MAX_LINE_BYTES:
             raise _unclosed(self.name, self.start, f"no end within {limits.MAX_LINE_BYTES} bytes")
 
