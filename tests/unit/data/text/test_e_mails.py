@@ -31,7 +31,7 @@ FRAMES = [
     "to {}, {} and me",
     "„{}“",
     "'{}'",
-    "see...{}",
+    "see ...{}",
     "mailto:{}?subject=x",
 ]
 NONE = [

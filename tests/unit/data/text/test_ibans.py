@@ -60,6 +60,11 @@ def test_an_iban_is_found_whole(iban, frame):
     assert [(match.kind, text[match.start : match.end]) for match in find_personal_data(text)] == [("iban", iban)]
 
 
+def test_what_looks_like_a_beginning_does_not_hide_the_next():
+    text = "AB12 GB29 NWBK 6016 1331 9268 19"
+    assert [match.start for match in find_personal_data(text)] == [5]
+
+
 @pytest.mark.parametrize("text", NONE)
 def test_a_wrong_digit_length_or_country_is_none(text):
     assert find_personal_data(text) == []

@@ -79,7 +79,7 @@ def test_a_misread_no_break_space_that_became_a_space_is_too():
 
 def test_a_long_text_of_words_beyond_mending_costs_little():
     start = time.process_time()
-    assert mojibake("aÂ ¤×² " * 2800) == ""
+    assert mojibake("½à é€ " * 3300) == ""
     assert time.process_time() - start < 0.02  # 0.06 if every word were tried
 
 
