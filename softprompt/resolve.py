@@ -14,10 +14,10 @@ from softprompt import __version__
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRecipe
-from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_dataset
+from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_dataset, fetch_prompt
 from softprompt.fingerprint import fingerprint
 from softprompt.progress import tell
-from softprompt.recipe import Recipe
+from softprompt.recipe import InitSpec, PromptInit, Recipe
 from softprompt.recipe_reader import read_recipe
 from softprompt.yaml_reader import MAX_YAML_BYTES
 
@@ -49,6 +49,8 @@ class ResolvedRecipe(Document):
     base: ResolvedBase
     dataset: ResolvedFile
     test_dataset: ResolvedFile | None
+    starts: tuple[ResolvedFile, ...] = ()
+    """Prompts that training starts from, sorted by URI; sha256 over their files."""
     champion: str
     """Digest of the prompt that the channel serves under this name now; empty: none, or the channel was not asked."""
     tool_version: str
@@ -90,6 +92,7 @@ def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion:
         base=ResolvedBase(uri=parsed.base_model.uri, fingerprint=fingerprint(base_directory, cache=cache_folder())),
         dataset=_resolved_file(parsed.dataset.uri),
         test_dataset=_resolved_file(parsed.dataset.test_uri) if parsed.dataset.test_uri else None,
+        starts=_resolved_starts(parsed),
         champion=champion,
         tool_version=__version__,
         code_digest=code_digest(),
@@ -140,11 +143,14 @@ def apply_overrides(recipe: Recipe, overrides: Overrides, folder: Path) -> Recip
             "test_uri": absolute_uri(recipe.dataset.test_uri, folder) if recipe.dataset.test_uri else "",
             "reference": absolute_uri(recipe.dataset.reference, folder) if recipe.dataset.reference else "",
         },
-        "prompt": _given(kind=overrides.prompt_kind, num_tokens=overrides.num_tokens),
+        "prompt": _given(kind=overrides.prompt_kind, num_tokens=overrides.num_tokens)
+        | {"init": _absolute_init(recipe.prompt.init, folder)},
         "training": _given(num_workers=overrides.num_workers) | ({"seed": overrides.seed} if overrides.seed >= 0 else {}),
     }
     content = recipe.model_dump(mode="json")
     content |= {key: content[key] | change for key, change in changes.items()}
+    for candidate, written in zip(recipe.training.candidates, content["training"]["candidates"], strict=True):
+        written["init"] = _absolute_init(candidate.init, folder)
     content |= _given(channel=overrides.channel, name=overrides.prompt_name)
     # Written and read again, so that a wrong override is reported like a wrong key of a file (JSON is YAML).
     return read_recipe(json.dumps(content, indent=1), source="recipe with overrides")
@@ -161,6 +167,18 @@ def code_digest() -> str:
 
 def _given(**values: object) -> dict[str, object]:
     return {key: value for key, value in values.items() if value}
+
+
+def _absolute_init(init: InitSpec | None, folder: Path) -> dict[str, object] | None:
+    if init is None:
+        return None
+    return init.model_dump(mode="json") | ({"uri": absolute_uri(init.uri, folder)} if isinstance(init, PromptInit) else {})
+
+
+def _resolved_starts(recipe: Recipe) -> tuple[ResolvedFile, ...]:
+    wishes = [recipe.prompt.init, *(candidate.init for candidate in recipe.training.candidates)]
+    uris = sorted({init.uri for init in wishes if isinstance(init, PromptInit)})
+    return tuple(ResolvedFile(uri=uri, sha256=fetch_prompt(uri)[1]) for uri in uris)
 
 
 def _resolved_file(uri: str) -> ResolvedFile:

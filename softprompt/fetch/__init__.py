@@ -16,9 +16,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from softprompt.artifact import read_capped
-from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRequest, VerificationFailed
+from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRecipe, InvalidRequest, VerificationFailed
 from softprompt.fetch.cache import cache_folder
-from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at
+from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at, folder_sha256
 from softprompt.fetch.hub import base_from_hub, dataset_from_hub
 from softprompt.fetch.s3 import base_from_s3, bytes_from_s3, dataset_from_s3
 from softprompt.fetch.web import dataset_from_web, without_secrets
@@ -31,6 +31,7 @@ __all__ = [
     "fetch_base",
     "fetch_bytes",
     "fetch_dataset",
+    "fetch_prompt",
     "file_sha256",
 ]
 
@@ -92,6 +93,30 @@ def fetch_bytes(uri: str, *, max_bytes: int) -> bytes:
     """
     scheme, place = _parse(uri, ("file", "s3"))
     return bytes_from_s3(uri, max_bytes) if scheme == "s3" else read_capped(Path(place), max_bytes)
+
+
+def fetch_prompt(uri: str, *, expected_sha256: str = "") -> tuple[Path, str]:
+    """(directory, sha256 over its files) of a prompt to start from, a prompt file's or a PEFT checkpoint's.
+
+    Raises:
+        InvalidRecipe: There is no such directory.
+        VerificationFailed: It is not the one that was resolved.
+    """
+    _, place = _parse(uri, ("file",))
+    folder = Path(place)
+    if not folder.is_dir():
+        hint = "Check prompt.init.uri; a relative path counts from the recipe's folder."
+        raise InvalidRecipe("The prompt to start from is not there.", where=str(folder), hint=hint)
+    actual = folder_sha256(folder)
+    if expected_sha256 and actual != expected_sha256:
+        raise VerificationFailed(
+            "The prompt to start from changed since the run began.",
+            where=uri,
+            expected=expected_sha256,
+            actual=actual,
+            hint="Start a new run.",
+        )
+    return folder, actual
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

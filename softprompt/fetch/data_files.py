@@ -112,6 +112,12 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_sha256(folder: Path) -> str:
+    """Identity of the files that lie in a folder: the sha256 over the canonical [[name, sha256], ...]."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return sha256_hex(canonical_json([[path.name, file_sha256(path)] for path in files]))
+
+
 def _uncompressed(name: str) -> str:
     return name.removesuffix(PurePosixPath(name).suffix) if compression_of(name) else name
 

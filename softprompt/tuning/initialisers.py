@@ -21,6 +21,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.shared_prefix import SharedPrefix
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
+from softprompt.fetch import fetch_prompt
 from softprompt.peft_checkpoint import BaseShape, is_peft_checkpoint, read_peft_prompt
 from softprompt.recipe import InitSpec, PromptKind
 
@@ -47,7 +48,7 @@ def initial_prompt(
         FingerprintMismatch: `init` names a prompt of another base.
     """
     if init.method == "prompt":
-        return from_prompt(base, Path(init.uri.removeprefix("file://")), kind, num_tokens)
+        return from_prompt(base, fetch_prompt(init.uri)[0], kind, num_tokens)
     generator = torch.Generator().manual_seed(seed)
     if init.method == "random":
         return from_random(base, kind, num_tokens, generator)

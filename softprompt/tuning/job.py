@@ -20,7 +20,7 @@ from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Strategy, choose_strategy
 from softprompt.engine.task import EncodedTask
-from softprompt.fetch import fetch_base
+from softprompt.fetch import fetch_base, fetch_prompt
 from softprompt.recipe import Candidate, Recipe
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.initialisers import initial_prompt
@@ -50,6 +50,8 @@ class Job:
             dataset: A dataset artifact.
         """
         recipe = resolved.recipe
+        for start in resolved.starts:
+            fetch_prompt(start.uri, expected_sha256=start.sha256)
         base = load_base_model(
             fetch_base(recipe.base_model.uri), dtype=recipe.base_model.dtype, expected_fingerprint=resolved.base.fingerprint
         )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRecipe
+from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRecipe, VerificationFailed
+from softprompt.fetch import fetch_prompt
 from softprompt.fingerprint import fingerprint
 from softprompt.resolve import Overrides, ResolvedRecipe, resolve_recipe
 from tests.builders import RECIPE, colour_rows, write_jsonl, write_recipe
@@ -73,3 +74,22 @@ def test_numbers_survive_overrides_to_the_last_bit(tmp_path, llama_directory, co
     path = write_recipe(tmp_path / "r.yaml", llama_directory, colours)
     path.write_text(path.read_text().replace("steps: 6", "steps: 6, learning_rate: 1.0e-05"))
     assert resolve_recipe(str(path)).recipe.training.learning_rate == 1e-5
+
+
+def test_a_prompt_to_start_from_is_named_absolutely_and_by_its_bytes(tmp_path, llama_directory):
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "adapter_config.json").write_text("{}")
+    recipe = write_recipe(tmp_path / "recipe.yaml", llama_directory, write_jsonl(tmp_path / "rows.jsonl", colour_rows()))
+    text = recipe.read_text().replace("num_tokens: 4}", "num_tokens: 4, init: {method: prompt, uri: start}}")
+    recipe.write_text(text.replace("steps: 6", "steps: 6, candidates: [{seed: 1}, {init: {method: prompt, uri: start}}]"))
+    resolved = resolve_recipe(str(recipe))
+    assert [found.uri for found in resolved.starts] == [start.as_uri()]
+    assert resolved.recipe.prompt.init.uri == resolved.recipe.training.candidates[1].init.uri == start.as_uri()
+    (start / "adapter_config.json").write_text("{ }")
+    assert resolve_recipe(str(recipe)).digest != resolved.digest
+    with pytest.raises(VerificationFailed, match="changed since the run began"):
+        fetch_prompt(start.as_uri(), expected_sha256=resolved.starts[0].sha256)
+    recipe.write_text(text.replace("uri: start", "uri: nowhere"))
+    with pytest.raises(InvalidRecipe, match="not there"):
+        resolve_recipe(str(recipe))

@@ -116,10 +116,10 @@ def test_a_prompt_of_the_same_base_is_a_start(job, tmp_path):
 def test_a_prompt_of_another_base_or_shape_is_refused(job, tmp_path):
     prompt_file(width=32).write(tmp_path / "other")
     with pytest.raises(FingerprintMismatch):
-        start(job, PromptInit(method="prompt", uri=str(tmp_path / "other")))
+        start(job, PromptInit(method="prompt", uri=(tmp_path / "other").as_uri()))
     prompt_file(fingerprint=job.base.fingerprint, width=32, num_tokens=5).write(tmp_path / "longer")
     with pytest.raises(InvalidRecipe, match="another shape"):
-        start(job, PromptInit(method="prompt", uri=str(tmp_path / "longer")))
+        start(job, PromptInit(method="prompt", uri=(tmp_path / "longer").as_uri()))
 
 
 @pytest.mark.parametrize("family", ["t5", "t5-uneven", "bart"])
