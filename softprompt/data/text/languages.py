@@ -5,7 +5,7 @@ from typing import Any
 
 LEAST_CHARACTERS = 20
 LEAST_PROBABILITY = 0.8
-"""Measured on the 13,083 English messages of Banking77 with py3langid 0.4: of the 12,967 with 20 characters or more, 92 %
+"""Measured on the 13,083 English messages of Banking77 with py3langid 0.4: of the 12,981 with 20 characters or more, 92 %
 reach this probability and none of them is taken for another language; at 0.7 two are, at 0.5 nine, at any 28."""
 
 
