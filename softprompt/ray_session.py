@@ -28,8 +28,8 @@ def start_ray(*, object_store_bytes: int) -> None:
     if address := os.environ.get("RAY_ADDRESS"):
         ray.init(address, logging_level=logging.ERROR)
         return
-    # Ray Train's cleaner of placement groups asks the dashboard whether the controller lives. There is none here: refused at once,
-    # it goes on; with no address it would ask for one twenty times, and the end of a training would wait 12 s for that.
+    # Ray Train's cleaner of placement groups asks the dashboard whether the controller lives. There is none here: refused at
+    # once, it goes on; with no address it would ask for one twenty times, and the end of a training would wait 12 s for that.
     os.environ.setdefault("RAY_API_SERVER_ADDRESS", NO_DASHBOARD)
     # Without the word `local` Ray would join whatever cluster somebody left running on this machine.
     ray.init("local", include_dashboard=False, object_store_memory=object_store_bytes, logging_level=logging.ERROR)

@@ -15,6 +15,7 @@ from softprompt.template import template_fields
 TaskType = Literal["classification", "generation"]
 PromptKind = Literal["shallow", "deep"]
 Loss = Literal["answers", "likelihood"]
+Reparameterisation = Literal["none", "residual", "mlp"]
 Optimiser = Literal["adamw", "adafactor"]
 ValidationMetric = Literal["accuracy", "loss"]
 Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
@@ -27,6 +28,7 @@ METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
     "generation": ("exact_match", "rouge_l"),
 }
 
+NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 """What was best on Banking77 (docs/tuning-log.md)."""
 
@@ -264,14 +266,16 @@ class PromptSpec(Document):
 
     kind: PromptKind = "shallow"
     """`shallow`: vectors in front of the input embeddings, kilobytes. `deep`: keys and values for every layer, stronger."""
-    num_tokens: int = Field(default=20, ge=1, le=1024)
-    """Prompt tokens `P`; each takes one place of the context."""
+    num_tokens: int = Field(default_factory=lambda given: NUM_TOKENS[given["kind"]], ge=1, le=1024)
+    """Prompt tokens `P`; each takes one place of the context. Default: 100 for a shallow prompt, 20 for a deep one."""
     init: InitSpec = FrequentTokensInit()
     """Where training starts."""
-    reparameterisation: Literal["none", "residual"] = "none"
-    """`residual`: train vectors plus a small network of them (Razdaibiedina 2023); folded into the vectors at the end."""
+    reparameterisation: Reparameterisation = "none"
+    """Train vectors plus a network that all prompt tokens share, folded into the vectors at the end. `residual`: a small network
+    of the vectors themselves (Razdaibiedina 2023). `mlp`: a network of learned embeddings (Li & Liang 2021); the best deep
+    prompts for many labels, at the memory of `bottleneck` times a token's numbers."""
     bottleneck: int = Field(default=64, ge=1, le=4096)
-    """Width of that network's middle."""
+    """Width of that network's middle; `mlp` wants 256."""
 
 
 class Candidate(Document):

@@ -9,7 +9,7 @@ from softprompt.recipe import TrainingSpec
 from softprompt.tuning.parameterisation import NETWORK
 
 NETWORK_LEARNING_RATE = 0.01
-"""Of a residual network's weights, as a share of the vectors' rate."""
+"""Of a network's weights, as a share of the vectors' rate."""
 ADAM_BETAS = (0.5, 0.95)
 """Of gradient and squared gradient. With the usual 0.9 a deep prompt swings at rates that 0.5 bears (docs/tuning-log.md)."""
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.recipe import PromptSpec
 
-NETWORK = ("down", "up")
-"""Parameters of a residual network; all others count moves of vectors."""
+NETWORK = ("down", "up", "embedding", "hidden")
+"""Parameters of a network; all others count moves of vectors."""
 
 
 class Direct(nn.Module):
@@ -63,9 +63,38 @@ class Residual(Direct):
         return SoftPrompt.of(self.start + self.scale * (self.offset + _from_tokens(network, self.start.shape)))
 
 
+class Network(Direct):
+    """Vectors plus a network of learned embeddings, one a prompt token, the network the same for all (Li & Liang 2021).
+
+    Its last layer starts at zero, so that training begins at the start here too. Only the sum is ever written.
+
+    Args:
+        start: `[P, H]` or `[L, 2, P, N, D]`.
+        scale: Of the vectors' numbers; broadcasts to the start's shape.
+        width: Of embeddings and middle.
+        seed: Fixes embeddings and first layer.
+    """
+
+    def __init__(self, start: Tensor, scale: Tensor, width: int, seed: int) -> None:
+        super().__init__(start, scale)
+        num_tokens, outputs = _by_token(self.start).shape
+        generator = torch.Generator().manual_seed(seed)
+        self.embedding = nn.Parameter(torch.randn(num_tokens, width, generator=generator))
+        self.hidden = nn.Parameter(torch.randn(width, width, generator=generator) / width**0.5)
+        self.up = nn.Parameter(torch.zeros(width, outputs))
+
+    def prompt(self) -> SoftPrompt:
+        """The prompt as it is now, network included."""
+        network = torch.tanh(self.embedding @ self.hidden) @ self.up
+        return SoftPrompt.of(self.start + self.scale * (self.offset + _from_tokens(network, self.start.shape)))
+
+
 def parameterise(spec: PromptSpec, start: Tensor, scale: Tensor, seed: int) -> Direct:
     """The parameterisation that a recipe asks for."""
-    return Residual(start, scale, spec.bottleneck, seed) if spec.reparameterisation == "residual" else Direct(start, scale)
+    if spec.reparameterisation == "none":
+        return Direct(start, scale)
+    kind = Residual if spec.reparameterisation == "residual" else Network
+    return kind(start, scale, spec.bottleneck, seed)
 
 
 def _by_token(values: Tensor) -> Tensor:

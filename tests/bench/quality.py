@@ -34,7 +34,7 @@ from softprompt.engine.encoding import answers_for
 from softprompt.engine.head import Head
 from softprompt.engine.strategy import choose_strategy
 from softprompt.engine.task import EncodedTask
-from softprompt.recipe import Candidate, PromptKind, Recipe, TrainingSpec
+from softprompt.recipe import Candidate, Recipe, TrainingSpec
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate
 from softprompt.tuning.optimisers import named_groups, optimiser_tensors, restore_optimiser, set_learning_rate
@@ -104,9 +104,11 @@ class Method:
     logits: Callable[[Batch, Tensor | None], Tensor]
 
 
-def ours(base: FrozenBase, task: Task, kind: PromptKind, num_tokens: int, steps: int, seed: int) -> Method:
-    """softprompt's parameterisation, initialiser, optimiser and rates, as a recipe that names none of them has them."""
-    job = Job(_recipe(kind, num_tokens, steps, seed), base, task.encoded, _on_disk(task.train), [])
+def ours(base: FrozenBase, task: Task, steps: int, seed: int, **prompt: object) -> Method:
+    """softprompt with a recipe's prompt as given, and everything else as a recipe that does not name it has it."""
+    recipe = _recipe(steps, seed, prompt)
+    kind = recipe.prompt.kind
+    job = Job(recipe, base, task.encoded, _on_disk(task.train), [])
     state = LoopState.begin(job, Candidate())
     trained, strategy, head = Trained.at(job, 0, Candidate(), state), choose_strategy(base, kind), Head(base)
 
@@ -122,7 +124,7 @@ def _on_disk(examples: list[Example]) -> TokenisedRows:
         return TokenisedRows(Path(folder) / "rows")
 
 
-def _recipe(kind: PromptKind, num_tokens: int, steps: int, seed: int) -> Recipe:
+def _recipe(steps: int, seed: int, prompt: dict[str, object]) -> Recipe:
     return Recipe.model_validate(
         {
             "schema_version": 1,
@@ -131,7 +133,7 @@ def _recipe(kind: PromptKind, num_tokens: int, steps: int, seed: int) -> Recipe:
             "base_model": {"uri": "reference-base"},
             "dataset": {"uri": "banking77.csv", "target_column": "category"},
             "task": {"type": "classification", "template": TEMPLATE},
-            "prompt": {"kind": kind, "num_tokens": num_tokens},
+            "prompt": prompt,
             "training": {"steps": steps, "seed": seed, "batch_size": BATCH},
             "gates": ({"metric": "accuracy", "at_least": 0.5},),
         }
@@ -154,8 +156,19 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
-    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, "deep", tokens, steps, seed),
-    "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, "shallow", tokens, steps, seed),
+    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
+    "ours, deep, with a network": lambda base, task, tokens, steps, seed: ours(
+        base,
+        task,
+        steps,
+        seed,
+        kind="deep",
+        num_tokens=tokens,
+        init={"method": "examples"},
+        reparameterisation="mlp",
+        bottleneck=256,
+    ),
+    "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
         base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens), steps, seed, 3e-2
     ),

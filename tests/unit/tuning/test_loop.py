@@ -60,7 +60,8 @@ def test_the_best_look_is_kept_not_the_last(job):
 
 @pytest.mark.parametrize("optimiser", ["adamw", "adafactor"])
 @pytest.mark.parametrize(
-    ("kind", "reparameterisation"), [("shallow", "none"), ("shallow", "residual"), ("deep", "none"), ("deep", "residual")]
+    ("kind", "reparameterisation"),
+    [("shallow", "none"), ("shallow", "residual"), ("deep", "none"), ("deep", "residual"), ("deep", "mlp")],
 )
 def test_a_loop_goes_on_from_a_checkpoint_to_the_same_bits(job, tmp_path, kind, reparameterisation, optimiser):
     job = with_prompt(
@@ -197,6 +198,20 @@ def test_a_residual_network_starts_at_the_initial_prompt_and_is_folded(job):
     by_hand = start + state.parameters["scale"] * (
         state.parameters["offset"] + torch.relu(tokens @ state.parameters["down"]) @ network
     )
+    assert torch.allclose(values_of(job, state), by_hand, atol=1e-6)
+
+
+def test_a_network_of_embeddings_starts_at_the_initial_prompt_and_is_folded(job):
+    wishes = {"reparameterisation": "mlp", "bottleneck": 8}
+    job = with_prompt(with_training(job, steps=20, validate_every_steps=20), **wishes)
+    state = LoopState.begin(job, job.candidates[0])
+    start = job.initial_prompt(job.candidates[0]).values.detach()
+    assert torch.equal(values_of(job, state), start)
+    train(job, state)
+    found = state.parameters
+    moved = torch.tanh(found["embedding"] @ found["hidden"]) @ found["up"]
+    assert moved.norm() > 0.1, "the network has learned something"
+    by_hand = start + found["scale"] * (found["offset"] + moved)
     assert torch.allclose(values_of(job, state), by_hand, atol=1e-6)
 
 
