@@ -3,16 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.checks.learned import Learned
 from softprompt.data.dataset import BaselineRecord, FindingRecord
-from softprompt.data.examined import Examined
-from softprompt.data.rows import PARTS, SEVERITIES, Part
+from softprompt.data.examined import Examined, Rows
+from softprompt.data.rows import MOST_PLACES, PARTS, SEVERITIES, Part
+from softprompt.data.split import drawn
 from softprompt.documents import Document
+from softprompt.fetch.web import without_secrets
 from softprompt.pages.page import write_page
 from softprompt.pages.plots import counts_plot, histogram_plot
 from softprompt.resolve import ResolvedRecipe
@@ -31,8 +33,21 @@ class LengthReport(Document):
     """`0.5` -> tokens that half of the rows do not exceed, and so on."""
 
 
+class MovedRow(Document):
+    """A row that went to another part than its own draw says."""
+
+    place: str
+    part: Part
+    instead_of: Part
+    """What its own draw says."""
+    leader: str
+    """The row of its cluster whose draw decided."""
+
+
 class DatasetReport(Document):
     """What validation found, for machines; the page says the same to people."""
+
+    max_bytes: ClassVar[int] = 64 * 1024 * 1024
 
     schema_version: Literal[1] = 1
     name: str
@@ -46,6 +61,10 @@ class DatasetReport(Document):
     findings: tuple[FindingRecord, ...]
     """Worst first."""
     num_rows_by_label: dict[str, dict[Part, int]]
+    num_moved: int
+    """Rows that stay with their cluster although their own draw says another part; no fault."""
+    moved: tuple[MovedRow, ...]
+    """The first hundred of them."""
     lengths: LengthReport | None
     """None where the dataset was refused before rows were counted in tokens."""
     languages: dict[str, int]
@@ -54,22 +73,44 @@ class DatasetReport(Document):
     """Check -> rows that it looked at, where it did not look at all."""
     baseline: BaselineRecord | None
 
+    @property
+    def headline(self) -> dict[str, float]:
+        """The numbers to follow from run to run, for a registry or the Kubeflow UI."""
+        counts = Counter(found.severity for found in self.findings)
+        found: dict[str, float] = {f"{part} rows": count for part, count in self.num_rows.items()}
+        found |= {"rows dropped": sum(self.num_dropped.values()), "warnings": counts["warn"], "refusals": counts["refuse"]}
+        if self.num_rows_by_label:
+            found["labels"] = len(self.num_rows_by_label)
+        if self.lengths:
+            found["longest row in tokens"] = self.lengths.quantiles["1"]
+        if self.baseline:
+            found["baseline validation accuracy"] = self.baseline.validation_accuracy
+            found["baseline test accuracy"] = self.baseline.test_accuracy
+        return found
+
+
+def report_beside(page: Path) -> Path:
+    """Where the JSON of a page stands."""
+    return page.with_name(f"{page.name}.json")
+
 
 def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
     """Gather what was found."""
     findings = sorted(data.findings, key=lambda found: SEVERITIES.index(found.severity))
     counts = np.bincount(data.part[data.rows_of()], minlength=len(PARTS)).tolist()
-    dropped = Counter(data.drops[check] for check in data.dropped_by[data.dropped_by >= 0].tolist())
+    moved, leaders = data.moved_rows()
     return DatasetReport(
         name=resolved.recipe.name,
-        sources=(resolved.dataset.uri, *([resolved.test_dataset.uri] if resolved.test_dataset else [])),
+        sources=tuple(without_secrets(file.uri) for file in (resolved.dataset, resolved.test_dataset) if file),
         verdict="refused" if data.refused else "accepted",
         reason=_reason(Counter(found.severity for found in findings)),
         num_rows=dict(zip(PARTS, counts, strict=True)),
         num_unusable=sum(found.num_rows for found in findings if found.check == "unreadable"),
-        num_dropped=dict(sorted(dropped.items())),
+        num_dropped=data.num_dropped,
         findings=tuple(map(FindingRecord.of, findings)),
         num_rows_by_label=_by_label(data),
+        num_moved=len(moved),
+        moved=_moved(data, moved[:MOST_PLACES], leaders[:MOST_PLACES]),
         lengths=_lengths(learned.tokens[data.rows_of()], learned) if learned.tokens is not None and data.num_rows else None,
         languages=learned.languages,
         samples=learned.samples,
@@ -77,16 +118,15 @@ def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -
     )
 
 
-def write_dataset_report(path: Path, resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
+def write_dataset_page(path: Path, report: DatasetReport, data: Examined, learned: Learned) -> None:
     """Write the page; also for a dataset that will be refused.
 
     Args:
         path: File to write.
-        resolved: The recipe.
+        report: What was found.
         data: The examined rows.
         learned: What was learned from all of them.
     """
-    report = dataset_report(resolved, data, learned)
     total = sum(report.num_rows.values())
     seen = {part: sum(1 for counts in report.num_rows_by_label.values() if counts[part]) for part in PARTS}
     write_page(
@@ -98,7 +138,6 @@ def write_dataset_report(path: Path, resolved: ResolvedRecipe, data: Examined, l
         parts=[(part, count, count / total, seen[part]) for part, count in report.num_rows.items()] if total else [],
         plots=_plots(report, data, learned),
     )
-    return report
 
 
 def _reason(counts: Counter[str]) -> str:
@@ -115,6 +154,14 @@ def _by_label(data: Examined) -> dict[str, dict[Part, int]]:
     counts = [data.counts_by_label(part).tolist() for part in range(len(PARTS))]
     named = zip(data.label_names, *counts, strict=True)
     return {name: dict(zip(PARTS, own, strict=True)) for name, *own in named if any(own)}
+
+
+def _moved(data: Examined, rows: Rows, leaders: Rows) -> tuple[MovedRow, ...]:
+    own = drawn(data.measures.place[rows], data.recipe.dataset.split).tolist()
+    found = zip(data.take(rows), own, data.take(leaders), strict=True)
+    return tuple(
+        MovedRow(place=row.place, part=row.part, instead_of=PARTS[part], leader=leader.place) for row, part, leader in found
+    )
 
 
 def _lengths(tokens: NDArray[np.int32], learned: Learned) -> LengthReport:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from softprompt.data.examined import Examined, Found, Rows
+from softprompt.data.examined import Examined, Found, Rows, shown
 from softprompt.data.rows import Row
 from softprompt.data.split import TEST
 
@@ -80,7 +80,7 @@ def check_torn_groups(data: Examined) -> Iterator[Found]:
     found = rows[torn][grouped]
     if len(found):
         message = f"{len(found):,} rows belong to groups that the given split tears apart: a test row's group is in training."
-        yield Found("torn_groups", message, found, lambda _, row: f"{row.part}, group {row.group[:40]!r}")
+        yield Found("torn_groups", message, found, lambda _, row: f"{row.part}, group {shown(row.group)}")
 
 
 def first_of(key: NDArray[np.integer]) -> Rows:
@@ -95,4 +95,4 @@ def _rows(found: Rows) -> str:
 
 
 def _answer(_: int, row: Row) -> str:
-    return f"{row.part}, {row.target[:40]!r}"
+    return f"{row.part}, {shown(row.target)}"
