@@ -191,6 +191,11 @@ def shown(text: str, most: int = 40) -> str:
     return repr(mask(text[: 10 * most])[:most])
 
 
+def rows_that(count: int, one: str, many: str) -> str:
+    """`One row repeats`, `12 rows repeat`."""
+    return f"One row {one}" if count == 1 else f"{count:,} rows {many}"
+
+
 def input_columns_of(table: RowTable) -> Iterator[str]:
     """Names of the table's columns that hold inputs."""
     return (INPUT + name for name in table.input_columns)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softprompt.data.checks.learned import Learned
 from softprompt.data.dataset import BaselineRecord, FindingRecord
 from softprompt.data.examined import Examined, Rows
-from softprompt.data.rows import MOST_PLACES, PARTS, SEVERITIES, Part
+from softprompt.data.rows import MOST_PLACES, PARTS, SEVERITIES, Finding, Part, Severity
 from softprompt.data.split import drawn
 from softprompt.documents import Document
 from softprompt.fetch.web import without_secrets
@@ -20,6 +20,19 @@ from softprompt.pages.plots import counts_plot, histogram_plot
 from softprompt.resolve import ResolvedRecipe
 
 NUM_EXAMPLES = 5
+MOST_FIRST = 3
+"""Warnings that the top of the page names; all refusals stand there."""
+URGENT = ("personal_data", "poison", "instructions", "wrong_labels", "conflicts", "torn_groups", "label_names", "mojibake")
+"""Of warnings: what would hurt people first, then what would teach something wrong; the rest can wait."""
+TITLES: dict[Severity, str] = {
+    "refuse": "Must be mended",
+    "drop": "Rows were left out",
+    "warn": "To be looked at; training goes on",
+}
+Numbered = tuple[int, FindingRecord]
+"""A finding, and its place among all."""
+Plot = tuple[str, object, str]
+"""(title, picture, what to see in it)"""
 MOST_LABELS_DRAWN = 40
 
 
@@ -96,7 +109,7 @@ def report_beside(page: Path) -> Path:
 
 def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
     """Gather what was found."""
-    findings = sorted(data.findings, key=lambda found: SEVERITIES.index(found.severity))
+    findings = sorted(data.findings, key=_urgency)
     counts = np.bincount(data.part[data.rows_of()], minlength=len(PARTS)).tolist()
     moved, leaders = data.moved_rows()
     return DatasetReport(
@@ -134,10 +147,27 @@ def write_dataset_page(path: Path, report: DatasetReport, data: Examined, learne
         "dataset",
         report=report,
         num_examples=NUM_EXAMPLES,
+        first=_first(report),
+        groups=[(f"{TITLES[severity]} ({len(found)})", found) for severity in SEVERITIES if (found := _of(report, severity))],
         facts=_facts(report),
         parts=[(part, count, count / total, seen[part]) for part, count in report.num_rows.items()] if total else [],
         plots=_plots(report, data, learned),
     )
+
+
+def _of(report: DatasetReport, severity: Severity) -> list[Numbered]:
+    return [(place, found) for place, found in enumerate(report.findings) if found.severity == severity]
+
+
+def _first(report: DatasetReport) -> list[Numbered]:
+    """What to do first: mend what refuses, else look at the most urgent warnings."""
+    urgent = [pair for pair in _of(report, "warn") if pair[1].check in URGENT]
+    return _of(report, "refuse") or urgent[:MOST_FIRST]
+
+
+def _urgency(found: Finding) -> tuple[int, int]:
+    by_check = URGENT.index(found.check) if found.check in URGENT else len(URGENT)
+    return SEVERITIES.index(found.severity), by_check
 
 
 def _reason(counts: Counter[str]) -> str:
@@ -145,7 +175,7 @@ def _reason(counts: Counter[str]) -> str:
         return f"{refusals} finding{'s' if refusals > 1 else ''} must be mended before a prompt is trained on this."
     said = [f"{count} warning{'s' if count > 1 else ''}" for count in [counts["warn"]] if count]
     said += [f"{count} finding{'s' if count > 1 else ''} led to rows being left out" for count in [counts["drop"]] if count]
-    return f"{' and '.join(said)}; nothing that would ruin a prompt." if said else "Nothing was found wrong."
+    return f"{' and '.join(said)}; a prompt can be trained on this." if said else "Nothing was found wrong."
 
 
 def _by_label(data: Examined) -> dict[str, dict[Part, int]]:
@@ -180,25 +210,34 @@ def _facts(report: DatasetReport) -> list[tuple[str, str]]:
     if report.num_rows_by_label:
         facts.append((f"{len(report.num_rows_by_label):,}", "labels"))
     if report.lengths:
-        facts.append((f"{report.lengths.quantiles['1']:,} of {report.lengths.room:,}", "tokens that the longest row takes"))
+        facts.append((f"{report.lengths.quantiles['1']:,} of {report.lengths.room:,}", "tokens in the longest row"))
     if report.baseline:
-        facts.append((f"{report.baseline.test_accuracy:.3f}", "test accuracy of TF-IDF and logistic regression"))
+        facts.append((f"{report.baseline.test_accuracy:.3f}", "test accuracy of a classical model"))
     return facts
 
 
-def _plots(report: DatasetReport, data: Examined, learned: Learned) -> list[tuple[str, object]]:
-    plots: list[tuple[str, object]] = []
+def _plots(report: DatasetReport, data: Examined, learned: Learned) -> list[Plot]:
+    plots: list[Plot] = []
     if report.num_rows_by_label:
         totals = Counter({label: sum(counts.values()) for label, counts in report.num_rows_by_label.items()})
         more = f", the {MOST_LABELS_DRAWN} most frequent of {len(totals)}" if len(totals) > MOST_LABELS_DRAWN else ""
-        plots.append((f"Labels{more}", counts_plot(dict(totals.most_common(MOST_LABELS_DRAWN)), "rows")))
+        plots.append((f"Labels{more}", counts_plot(dict(totals.most_common(MOST_LABELS_DRAWN)), "rows"), ""))
     rows = data.rows_of()
     if report.lengths and learned.tokens is not None:
-        limit = report.lengths.room if report.lengths.quantiles["1"] * 4 > report.lengths.room else None
-        values: Sequence[int] = learned.tokens[rows].tolist()
-        plots.append(("Length of input and answer", histogram_plot(values, "tokens", limit, "room beside the prompt")))
+        plots.append(_tokens_plot(report.lengths, learned.tokens[rows].tolist()))
     elif len(rows):
-        plots.append(("Length of the input", histogram_plot(data.measures.characters[rows].tolist(), "characters", None, "")))
+        picture = histogram_plot(data.measures.characters[rows].tolist(), "characters", None, "")
+        plots.append(("Length of the input", picture, ""))
     if len(report.languages) > 1:
-        plots.append(("Languages of a sample", counts_plot(report.languages, "rows")))
+        plots.append(("Languages of a sample", counts_plot(report.languages, "rows"), ""))
     return plots
+
+
+def _tokens_plot(lengths: LengthReport, tokens: Sequence[int]) -> Plot:
+    """The line of the context, unless it is so far away that the rows would be one bar."""
+    longest, room = lengths.quantiles["1"], lengths.room
+    limit = room if longest * 5 > room else None
+    said = f"Half of the rows take at most {lengths.quantiles['0.5']:,} tokens, 99 % at most {lengths.quantiles['0.99']:,}. "
+    said += f"The context holds {lengths.context_tokens:,}; {lengths.context_tokens - room:,} go to the prompt, {room:,} are left"
+    said += ": the dashed line." if limit else ", far to the right of this picture."
+    return "Length of input and answer", histogram_plot(tokens, "tokens", limit, "end of the context"), said

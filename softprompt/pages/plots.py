@@ -158,6 +158,7 @@ def histogram_plot(values: Sequence[int], label: str, limit: float | None, limit
             axes.axvline(limit, color=_COLOURS["third"], linewidth=1.4, linestyle="--")
             axes.annotate(limit_name, (limit, 0.94), (-4, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
                           color=_COLOURS["third"], fontsize=9, ha="right")  # fmt: skip
+        axes.set_xlim(left=0)
         axes.set_xlabel(label)
         axes.set_ylabel("rows")
         return _svg(figure, f"{label}: {len(values)} rows from {min(values)} to {max(values)}")
