@@ -116,7 +116,7 @@ def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -
         name=resolved.recipe.name,
         sources=tuple(without_secrets(file.uri) for file in (resolved.dataset, resolved.test_dataset) if file),
         verdict="refused" if data.refused else "accepted",
-        reason=_reason(Counter(found.severity for found in findings)),
+        reason=_reason(data),
         num_rows=dict(zip(PARTS, counts, strict=True)),
         num_unusable=sum(found.num_rows for found in findings if found.check == "unreadable"),
         num_dropped=data.num_dropped,
@@ -170,11 +170,13 @@ def _urgency(found: Finding) -> tuple[int, int]:
     return SEVERITIES.index(found.severity), by_check
 
 
-def _reason(counts: Counter[str]) -> str:
+def _reason(data: Examined) -> str:
+    counts = Counter(found.severity for found in data.findings)
     if refusals := counts["refuse"]:
         return f"{refusals} finding{'s' if refusals > 1 else ''} must be mended before a prompt is trained on this."
-    said = [f"{count} warning{'s' if count > 1 else ''}" for count in [counts["warn"]] if count]
-    said += [f"{count} finding{'s' if count > 1 else ''} led to rows being left out" for count in [counts["drop"]] if count]
+    dropped = sum(data.num_dropped.values())
+    said = [f"{count:,} warning{'s' if count > 1 else ''}" for count in [counts["warn"]] if count]
+    said += [f"{count:,} row{'s' if count > 1 else ''} left out" for count in [dropped] if count]
     return f"{' and '.join(said)}; a prompt can be trained on this." if said else "Nothing was found wrong."
 
 

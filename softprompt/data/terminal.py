@@ -40,7 +40,9 @@ def print_mended(mended: Mended, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(
-        f"[dim]{'left out':<10}[/]{dropped or 'none'}; each is named in {escape(str(log))}", highlight=False, soft_wrap=True
+        f"[dim]{'left out':<10}[/]{f'{dropped}; why is in {escape(str(log))}' if dropped else 'no row'}",
+        highlight=False,
+        soft_wrap=True,
     )
     for finding in mended.remaining:
         line = Text.assemble(("still refused", "red"), f"  {finding.check}: {finding.message}")

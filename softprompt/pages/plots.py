@@ -144,7 +144,7 @@ def counts_plot(counts: Mapping[str, int], label: str) -> Markup:
     with _figure(7.2, 0.6 + 0.26 * len(counts)) as (figure, axes):
         axes.barh(range(len(counts)), list(counts.values()), height=0.62, color=_COLOURS["first"], alpha=0.85)
         axes.set_yticks(range(len(counts)), list(counts))
-        axes.invert_yaxis()
+        axes.set_ylim(len(counts) - 0.5, -0.5)
         axes.set_xlabel(label)
         axes.grid(visible=False, axis="y")
         return _svg(figure, f"{label}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from softprompt.cli import app
 from softprompt.data.report import DatasetReport
+from softprompt.data.rows import PARTS
 from tests.builders import colour_rows, write_jsonl, write_recipe
 
 
@@ -25,7 +26,7 @@ def test_a_good_dataset_ends_with_0_and_its_numbers(recipe, tmp_path):
     assert result.exit_code == 0, result.output
     report = DatasetReport.from_bytes((tmp_path / "report.json").read_bytes(), source="json")
     assert result.stdout.startswith("Accepted")
-    assert ", ".join(f"{count} {part}" for part, count in report.num_rows.items()) in result.stdout
+    assert ", ".join(f"{report.num_rows[part]} {part}" for part in PARTS) in result.stdout
     assert f"{report.baseline.test_accuracy:.3f} on test rows" in result.stdout
     page = (tmp_path / "report.html").read_text()
     assert "Accepted" in page

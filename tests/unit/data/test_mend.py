@@ -117,9 +117,9 @@ def test_contradictions_beyond_the_limit_are_left_out(tmp_path, llama_directory)
 
 
 def test_test_rows_of_their_own_go_to_a_file_of_their_own(recipe, tmp_path):
-    write_jsonl(tmp_path / "other" / "rows.jsonl" if (tmp_path / "other").mkdir() else tmp_path / "other" / "rows.jsonl", [
-        {"name": f"t{number}", "text": f"emerald and leaf {number}", "colour": "green"} for number in range(40)
-    ] + [{"name": "bad", "text": "", "colour": "green"}])  # fmt: skip
+    (tmp_path / "other").mkdir()
+    tests = [{"name": f"t{number}", "text": f"emerald and leaf {number}", "colour": "green"} for number in range(40)]
+    write_jsonl(tmp_path / "other" / "rows.jsonl", [*tests, {"name": "bad", "text": "", "colour": "green"}])
     recipe.write_text(
         recipe.read_text().replace("  id_column", "  test_uri: other/rows.jsonl\n  split: {test: 0.0}\n  id_column")
     )
