@@ -81,8 +81,8 @@ def _classical_sentence(report: GateReport) -> str:
     _, won, lost = _exchange(report, "classical")
     ahead = "ahead of" if len(won) > len(lost) else "behind" if len(won) < len(lost) else "level with"
     return (
-        f"The soft prompt is {ahead} them on these rows: it alone is right on {len(won)}, they alone on {len(lost)}. They need no language "
-        "model, but know no word that training rows lack; a gate asks for more with better_than: classical."
+        f"The soft prompt is {ahead} them on these rows: it alone is right on {len(won)}, they alone on {len(lost)}. "
+        "They need no language model, but know no word that training rows lack; a gate asks for more with better_than: classical."
     )
 
 
