@@ -100,6 +100,57 @@ def run(
 
 
 @app.command(
+    epilog="Example: [bold]softprompt validate tickets.csv --recipe my-recipe.yaml --html report.html --fix clean.csv[/]"
+)
+def validate(
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", help="The recipe that says what the columns mean: a file or a packaged name.", metavar="RECIPE"),
+    ],
+    data: Annotated[str, typer.Argument(help="The dataset: a path, or a URI as in a recipe.", show_default="the recipe's")] = "",
+    html: Annotated[Path | None, typer.Option("--html", help="Write the report as a page to this file.", metavar="FILE")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report as JSON to this file.", metavar="FILE")
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            "--fix",
+            help="Write the rows that can stay to this file (.jsonl, .csv, .parquet), and why each other one cannot beside it.",
+            metavar="FILE",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Let --fix replace files that are there.")] = False,
+) -> None:
+    """Check a dataset as the pipeline would, without a pipeline: what would ruin a prompt, and in which rows.
+
+    Ends with 0 if a prompt can be trained on it and with 3 if not. With --fix that is said of the cleaned set; the source is
+    never changed.
+    """
+    from softprompt.data.terminal import print_mended, print_report
+    from softprompt.validate import validate_here
+
+    with _readable_errors():
+        _refuse_missing_folders(html, json_file)
+        with errors.status("looking at the dataset") as status:
+            done = validate_here(
+                recipe,
+                _absolute(data),
+                html=html,
+                json_file=json_file,
+                fix=fix,
+                overwrite=overwrite,
+                told=lambda line: status.update(escape(line)),
+            )
+        print_report(done.report, console)
+        if done.mended:
+            print_mended(done.mended, console)
+        if html:
+            console.print(f"\n[dim]{'page':<10}[/]{escape(str(html))}", highlight=False, soft_wrap=True)
+    raise typer.Exit(done.exit_code)
+
+
+@app.command(
     "compile", epilog="Example: [bold]softprompt compile prompt-tuning.yaml --image registry.example/steps@sha256:...[/]"
 )
 def compile_(
@@ -180,9 +231,7 @@ def inspect(
     from softprompt.inspection.terminal import print_inspection
 
     with _readable_errors():
-        for file in filter(None, (html, json_file)):
-            if not file.absolute().parent.is_dir():
-                raise InvalidRequest("There is no such folder to write to.", where=str(file.absolute().parent))
+        _refuse_missing_folders(html, json_file)
         with errors.status("loading the base model") as status:
             found = inspect_named_prompt(
                 Settings.from_environment(),
@@ -310,6 +359,13 @@ def _print_runs(settings: Settings, most: int = 5) -> None:
             table.add_row(path.parent.name, found["name"], found["verdict"], found["version"], f"{found['total_seconds']:.0f}")
         console.print()
         console.print(table, highlight=False)
+
+
+def _refuse_missing_folders(*files: Path | None) -> None:
+    """A page that cannot be written is found out before the work."""
+    for file in filter(None, files):
+        if not file.absolute().parent.is_dir():
+            raise InvalidRequest("There is no such folder to write to.", where=str(file.absolute().parent))
 
 
 def _absolute(path_or_uri: str) -> str:

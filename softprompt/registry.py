@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
-from softprompt.evaluation.gates import GateReport
+from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport
+from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
+from softprompt.recipe import METRICS_OF_TASK
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 from softprompt.tuning.training_log import TrainingLog
@@ -55,18 +57,19 @@ def start_run(tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManif
     Raises:
         TrackingUnavailable: The server does not answer.
     """
-    from mlflow.entities import Dataset as MlflowDataset
-    from mlflow.entities import DatasetInput, InputTag, Param, RunTag
+    from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+
+    from softprompt.registry_dataset import CONTEXT, LoggedDataset
 
     recipe = resolved.recipe
     with talking_to(tracking_uri) as mlflow:
         run = mlflow.create_run(_experiment(mlflow, recipe.name, artifacts), run_name=f"{recipe.name} {recipe.prompt.kind}")
         params = [Param(key, value[:MOST_PARAM_CHARACTERS]) for key, value in _flat(recipe.model_dump(mode="json"))]
         tags = [RunTag(f"softprompt.{key}", value) for key, value in _identity(resolved, dataset).items()]
-        mlflow.log_batch(run.info.run_id, params=params, tags=tags)
-        profile = f'{{"num_rows": {sum(dataset.num_rows.values())}}}'
-        source = MlflowDataset(recipe.name, dataset.content_digest[:36], "uri", resolved.dataset.uri, profile=profile)
-        mlflow.log_inputs(run.info.run_id, [DatasetInput(source, [InputTag("mlflow.data.context", "training")])])
+        metrics = [Metric(f"validate_dataset/{key}", float(value), 0, 0) for key, value in _dataset_numbers(dataset).items()]
+        mlflow.log_batch(run.info.run_id, params=params, tags=tags, metrics=metrics)
+        logged = LoggedDataset(recipe.name, resolved, dataset)._to_mlflow_entity()
+        mlflow.log_inputs(run.info.run_id, [DatasetInput(logged, [InputTag("mlflow.data.context", CONTEXT)])])
         mlflow.log_text(run.info.run_id, resolved.to_bytes().decode(), "resolved_recipe.json")
     return str(run.info.run_id)
 
@@ -200,10 +203,24 @@ def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) 
             "| --- | --- | --- | --- | --- |",
             *rows,
             "",
+            *_compared(report),
+            "",
             f"Prompt `sha256:{file.digest}`. The full report is the run's artifact `report.html`.",
             "To decide, set the tag `review.status` to `approved` or `rejected`.",
         ]
     )
+
+
+def _compared(report: GateReport) -> list[str]:
+    """The soft prompt beside everything it is compared with, Markdown."""
+    metrics = METRICS_OF_TASK[report.task]
+    titles = " | ".join(METRIC_TITLES[metric] for metric in metrics)
+    lines = [f"| system | {titles} |", "| --- |" + " --- |" * len(metrics)]
+    for system, title in SYSTEM_TITLES.items():
+        found = [value for metric in metrics if (value := report.value(system, metric))]
+        if found:
+            lines.append(f"| {title} | {' | '.join(f'{value.estimate:.3f}' for value in found)} |")
+    return lines
 
 
 def _what(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
@@ -239,13 +256,22 @@ def _identity(resolved: ResolvedRecipe, dataset: DatasetManifest) -> dict[str, s
     }
 
 
+def _dataset_numbers(dataset: DatasetManifest) -> dict[str, float]:
+    numbers: dict[str, float] = {f"{part}_rows": count for part, count in dataset.num_rows.items()}
+    numbers["dropped_rows"] = sum(dataset.num_dropped.values())
+    if dataset.baseline:
+        numbers["baseline/validation_accuracy"] = dataset.baseline.validation_accuracy
+        numbers["baseline/test_accuracy"] = dataset.baseline.test_accuracy
+    return numbers
+
+
 def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested settings as (dotted key, text), empty values left out."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else key)
     elif content not in (None, "", []):
-        yield prefix, str(content)
+        yield prefix, without_secrets(content) if prefix.endswith("uri") else str(content)
 
 
 def _run_url(mlflow: "MlflowClient", tracking_uri: str, run_id: str) -> str:

@@ -30,7 +30,7 @@ class RunSummary(Document):
     """Step -> seconds, process start included."""
     total_seconds: float
     metrics: dict[str, dict[Metric, float]]
-    """`soft_prompt`, `bare_base`, `instruction` -> metric -> estimate on the test rows."""
+    """`soft_prompt`, `bare_base`, `instruction`, `classical` -> metric -> estimate on the test rows."""
     num_test_rows: int
     prompt: str
     """The prompt's digest."""

@@ -15,6 +15,8 @@ examined.py    rows, numbers and parts together; how checks say what they found
 checks/        what is wrong with the rows
 dataset.py     the artifact: Parquet a part, a manifest with a digest over content
 validate.py    the step `validate_dataset`
+mend.py        the same dataset without the rows that cannot stay; row_files.py writes it
 report.py      one page that says why a dataset was refused and which rows to mend
+terminal.py    the same in a terminal
 tokens.py      training rows as token ids in memory-mapped files
 """

@@ -132,7 +132,7 @@ def _as_text(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if not isinstance(value, str):
-        raise PydanticCustomError("not_text", "is {kind}, not text", {"kind": type(value).__name__})
+        raise PydanticCustomError("not_text", "is {kind}, not text", {"kind": "null" if value is None else type(value).__name__})
     if not value.strip():
         raise PydanticCustomError("empty", "is empty")
     return value

@@ -1,21 +1,27 @@
 """What checks look at: rows, what was measured of them, their parts and clusters; and how a check says what it found."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.measure import Measures
 from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Row, Severity
+from softprompt.data.split import leaders, moved
 from softprompt.data.table import INPUT, RowTable
-from softprompt.recipe import Recipe
+from softprompt.data.text.personal_data import mask
+from softprompt.recipe import FindingActions, Recipe, RowAction
 
 Rows = NDArray[np.int64]
 NO_ROWS: Rows = np.zeros(0, np.int64)
 Detail = Callable[[int, Row], str]
-"""(place in the table, row) -> what is there, without personal data."""
+"""(place in the table, row) -> what is there."""
+ROW_CHECKS = frozenset(name for name, key in FindingActions.model_fields.items() if "drop" in get_args(key.annotation))
+"""Checks whose findings are mended by leaving their rows out; those of the others are about the set as a whole."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ class Found:
     detail: Detail | None = None
     severity: Severity | None = None
 
+    def said_of(self, place: int, row: Row) -> str:
+        """What is in one of the rows, personal data masked."""
+        return mask(self.detail(place, row)) if self.detail else ""
+
 
 @dataclass
 class Examined:
@@ -48,8 +58,10 @@ class Examined:
         part: `[R]` part of each row, as a place in `PARTS`.
         near: `[R]` the same number for rows with almost the same input.
         cluster: `[R]` the same number for rows that the split keeps together.
+        free: `[R]` whether a row's part was ours to choose; else the data say it.
         kept: `[R]` whether a row is still in; checks drop rows by clearing it.
-        dropped_by: `[R]` which check dropped a row, as a place in `drops`; -1: none.
+        mends: Whether rows that would refuse the dataset are left out instead.
+        dropped_by: `[R]` what dropped a row, as a place in `drops`; -1: nothing.
     """
 
     recipe: Recipe
@@ -58,10 +70,16 @@ class Examined:
     part: NDArray[np.int8]
     near: NDArray[np.int64]
     cluster: NDArray[np.int64]
-    kept: NDArray[np.bool_]
+    free: NDArray[np.bool_]
+    mends: bool = False
+    kept: NDArray[np.bool_] = field(init=False)
+    dropped_by: NDArray[np.int16] = field(init=False)
+    drops: list[Found] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    dropped_by: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
-    drops: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kept = np.ones(len(self.table), bool)
+        self.dropped_by = np.full(len(self.table), -1, np.int16)
 
     @property
     def num_rows(self) -> int:
@@ -116,30 +134,66 @@ class Examined:
 
     def record(self, found: Found) -> None:
         """Act on a finding as the recipe says, and keep it."""
-        severity = found.severity or getattr(self.recipe.dataset.on_finding, found.check)
+        severity = found.severity or self.action(found.check)
+        if severity == "refuse" and self.mends and found.check in ROW_CHECKS:
+            severity = "drop"
         if severity == "ignore":
             return
         message = found.message
         if severity == "drop":
-            self.drop(found.check, found.rows)
+            self.drop(found)
             message += " They were left out." if len(found.rows) > 1 else " It was left out."
         first = found.rows[:MOST_PLACES]
         rows = self.take(first)
-        details = tuple(found.detail(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
+        details = (
+            tuple(found.said_of(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
+        )
         self.findings.append(Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details))
 
-    def drop(self, check: str, rows: Rows) -> None:
-        """Leave rows out, and remember why."""
-        if check not in self.drops:
-            self.drops.append(check)
-        fresh = rows[self.kept[rows]]
+    def action(self, check: str) -> RowAction:
+        """What the recipe wants done about a check's findings."""
+        action: RowAction = getattr(self.recipe.dataset.on_finding, check)
+        return action
+
+    def drop(self, found: Found) -> None:
+        """Leave a finding's rows out, and remember why."""
+        fresh = found.rows[self.kept[found.rows]]
         self.kept[fresh] = False
-        self.dropped_by[fresh] = self.drops.index(check)
+        self.dropped_by[fresh] = len(self.drops)
+        self.drops.append(found)
+
+    @property
+    def num_dropped(self) -> dict[str, int]:
+        """Check -> rows that it left out."""
+        places, counts = np.unique(self.dropped_by[self.dropped_by >= 0], return_counts=True)
+        found: Counter[str] = Counter()
+        for place, count in zip(places.tolist(), counts.tolist(), strict=True):
+            found[self.drops[place].check] += count
+        return dict(sorted(found.items()))
+
+    def moved_rows(self) -> tuple[Rows, Rows]:
+        """Rows in another part than their own draw says because their cluster stays together, and each one's leader."""
+        (free,) = np.nonzero(self.free)
+        spec, place = self.recipe.dataset.split, self.measures.place[free]
+        some = moved(place, self.part[free], spec)
+        some = some[self.kept[free[some]]]
+        leader = leaders(self.measures.input_digest[free], self.cluster[free])
+        return free[some], free[leader[some]]
 
     @property
     def refused(self) -> bool:
         """Whether a finding refuses the dataset."""
         return any(found.severity == "refuse" for found in self.findings)
+
+
+def shown(text: str, most: int = 40) -> str:
+    """The beginning of a text in quotes, personal data masked before it is cut."""
+    return repr(mask(text[: 10 * most])[:most])
+
+
+def rows_that(count: int, one: str, many: str) -> str:
+    """`One row repeats`, `12 rows repeat`."""
+    return f"One row {one}" if count == 1 else f"{count:,} rows {many}"
 
 
 def input_columns_of(table: RowTable) -> Iterator[str]:

@@ -46,6 +46,10 @@ class Measures:
         found = list(pieces) or [{field.name: EMPTY[field.name] for field in fields(cls)}]
         return cls(**{field.name: np.concatenate([piece[field.name] for piece in found]) for field in fields(cls)})
 
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Those of some rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
 
 EMPTY: dict[str, NDArray[Any]] = {
     "input_digest": np.zeros(0, np.uint64),

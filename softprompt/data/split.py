@@ -27,7 +27,7 @@ def split(
         cluster: `[R]` the same number for rows that must stay together.
         spec: Shares of the parts.
     """
-    return _part_at(place[leaders(digest, cluster)], spec)
+    return drawn(place[leaders(digest, cluster)], spec)
 
 
 def leaders(digest: NDArray[np.uint64], cluster: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -42,7 +42,7 @@ def leaders(digest: NDArray[np.uint64], cluster: NDArray[np.int64]) -> NDArray[n
 
 def moved(place: NDArray[np.float64], part: NDArray[np.int8], spec: SplitSpec) -> NDArray[np.int64]:
     """Rows that their cluster took to another part than their own draw would have."""
-    return np.nonzero(_part_at(place, spec) != part)[0]
+    return np.nonzero(drawn(place, spec) != part)[0]
 
 
 def joined(*groupings: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
@@ -59,6 +59,7 @@ def joined(*groupings: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     return clusters(num_rows, np.concatenate(pairs))
 
 
-def _part_at(place: NDArray[np.float64], spec: SplitSpec) -> NDArray[np.int8]:
+def drawn(place: NDArray[np.float64], spec: SplitSpec) -> NDArray[np.int8]:
+    """The part of each row by its own draw, as a place in `PARTS`."""
     bounds = [spec.test, spec.test + spec.validation]
     return np.array([TEST, VALIDATION, TRAIN], np.int8)[np.searchsorted(bounds, place, side="right")]

@@ -95,6 +95,19 @@ class RowTable:
         """Names of the inputs."""
         return tuple(name.removeprefix(INPUT) for name in self._reader.schema.names if name.startswith(INPUT))
 
+    def written(self, rows: NDArray[np.integer[Any]], path: Path) -> "RowTable":
+        """Some rows as a table of their own.
+
+        Args:
+            rows: Their places, ascending.
+            path: File to write.
+        """
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self.schema) as writer:
+            for start, batch in zip(self._starts.tolist(), self.batches(), strict=False):
+                mine = rows[(rows >= start) & (rows < start + batch.num_rows)]
+                writer.write_batch(batch.take(pa.array(mine - start)))
+        return RowTable(path)
+
     def take(self, rows: NDArray[np.integer[Any]] | Sequence[int], part: NDArray[np.int8] | None = None) -> list[Row]:
         """Some rows, in the order asked for.
 

@@ -1,11 +1,11 @@
 """The step `validate_dataset`: files in, an immutable dataset out, or a refusal that names the rows to mend."""
 
-import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,17 +32,19 @@ from softprompt.data.checks.texts import CHECKS as TEXT_CHECKS
 from softprompt.data.checks.texts import check_texts
 from softprompt.data.dataset import DatasetManifest, FindingRecord, digest_of_content, write_dataset
 from softprompt.data.examined import Examined, Found
-from softprompt.data.ingest import Faults, ingest_here
+from softprompt.data.ingest import Faults, Source, ingest_here
 from softprompt.data.measure import Measures
 from softprompt.data.near import clusters, similar_pairs
 from softprompt.data.ray_engine import ingest_on_ray
-from softprompt.data.report import write_dataset_report
+from softprompt.data.report import dataset_report, report_beside, write_dataset_page
 from softprompt.data.rows import PARTS, Finding, normalised
 from softprompt.data.split import TRAIN, VALIDATION, joined, split
 from softprompt.data.table import RowTable
 from softprompt.errors import DatasetRefused
 from softprompt.fetch import fetch_base, fetch_dataset
+from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
+from softprompt.recipe import DatasetSpec
 from softprompt.resolve import ResolvedRecipe
 
 STEP = "validate_dataset"
@@ -50,21 +52,24 @@ STEP = "validate_dataset"
 Check = Callable[[Examined], Iterator[Found]]
 
 
-def validate_dataset(resolved: ResolvedRecipe, dataset: Path, report: Path) -> DatasetManifest:
+def validate_dataset(resolved: ResolvedRecipe, dataset: Path, page: Path) -> DatasetManifest:
     """Read, check and divide the rows that a resolved recipe names.
 
     Args:
         resolved: The recipe with its references replaced by digests.
         dataset: Directory to write the dataset artifact to.
-        report: File to write the HTML page to; it is written before a refusal, too.
+        page: File to write the HTML page to, and beside it the same as JSON; both are written before a refusal, too.
 
     Raises:
         DatasetRefused: The rows would ruin a prompt; the message and the report name them.
         VerificationFailed: The dataset is no longer what it was when the recipe was resolved.
     """
-    with _scratch(dataset) as folder:
-        data, learned = examine(resolved, folder)
-        write_dataset_report(report, resolved, data, learned)
+    with scratch_folder(dataset.parent) as folder:
+        found = examine(resolved, folder)
+        data, learned = found.data, found.learned
+        report = dataset_report(resolved, data, learned)
+        write_dataset_page(page, report, data, learned)
+        report_beside(page).write_bytes(report.to_bytes())
         refuse(data, source=resolved.dataset.uri)
         manifest = manifest_of(data, learned)
         write_dataset(dataset, data.table, data.part, data.kept, learned.baseline_answers, manifest)
@@ -73,7 +78,32 @@ def validate_dataset(resolved: ResolvedRecipe, dataset: Path, report: Path) -> D
     return manifest
 
 
-def examine(resolved: ResolvedRecipe, folder: Path) -> tuple[Examined, Learned]:
+@dataclass(frozen=True)
+class Examination:
+    """What examining a dataset gives.
+
+    Attributes:
+        data: Its rows, and what was found.
+        learned: What they taught.
+        sources: (files, whether all their rows are test rows) pairs that they came from.
+        faults: Records that are no rows.
+    """
+
+    data: Examined
+    learned: Learned
+    sources: Sequence[Source]
+    faults: Faults
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder for rows, gone at the end; beside what is made of them, as they may be more than `/tmp` holds."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent, prefix=".rows.", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def examine(resolved: ResolvedRecipe, folder: Path) -> Examination:
     """Read and check; nothing is refused here, only found.
 
     Args:
@@ -88,11 +118,18 @@ def examine(resolved: ResolvedRecipe, folder: Path) -> tuple[Examined, Learned]:
     engine = ingest_on_ray if recipe.dataset.engine == "ray" else ingest_here
     table, faults, measures = engine(sources, recipe, folder / "rows.arrow", lambda count: tell(STEP, f"{count:,} rows read"))
     data = divided(resolved, table, measures)
-    return data, run_checks(data, faults, load_text_side(base))
+    return Examination(data, run_checks(data, faults, load_text_side(base)), sources, faults)
 
 
-def divided(resolved: ResolvedRecipe, table: RowTable, measures: Measures) -> Examined:
-    """Rows with their clusters and parts."""
+def divided(resolved: ResolvedRecipe, table: RowTable, measures: Measures, *, mends: bool = False) -> Examined:
+    """Rows with their clusters and parts.
+
+    Args:
+        resolved: The recipe.
+        table: The rows.
+        measures: Their numbers.
+        mends: Whether checks are to leave out the rows that would refuse the dataset.
+    """
     spec = resolved.recipe.dataset
     near = near_clusters(table, measures, spec.limits.similarity)
     groups = table.column("group").combine_chunks().dictionary_encode()
@@ -102,9 +139,9 @@ def divided(resolved: ResolvedRecipe, table: RowTable, measures: Measures) -> Ex
         group = np.where(group == names.index(""), -1, group)
     cluster = joined(near, group)
     given = np.array([PARTS.index(part) for part in table.column("part").to_pylist()], np.int8)
-    part = _parts(given, measures, cluster, resolved)
-    fresh = np.full(len(table), -1, np.int16)
-    return Examined(resolved.recipe, table, measures, part, near, cluster, np.ones(len(table), bool), dropped_by=fresh)
+    free, part = _free(given, spec), given.copy()
+    part[free] = split(measures.place[free], measures.input_digest[free], cluster[free], spec.split)
+    return Examined(resolved.recipe, table, measures, part, near, cluster, free, mends)
 
 
 def near_clusters(table: RowTable, measures: Measures, similarity: float) -> NDArray[np.int64]:
@@ -150,13 +187,12 @@ def manifest_of(data: Examined, learned: Learned) -> DatasetManifest:
     is_classification = data.recipe.task.type == "classification"
     by_label = dict(zip(data.label_names, data.counts_by_label().tolist(), strict=True)) if is_classification else {}
     labels = tuple(label for label, count in by_label.items() if count)
-    dropped = Counter(data.drops[check] for check in data.dropped_by[data.dropped_by >= 0].tolist())
     return DatasetManifest(
         content_digest=digest_of_content(row for some in np.array_split(rows, len(rows) // 8192 + 1) for row in data.take(some)),
         num_rows=dict(zip(PARTS, counts, strict=True)),
         labels=labels,
         num_rows_by_label={label: by_label[label] for label in labels},
-        num_dropped=dict(sorted(dropped.items())),
+        num_dropped=data.num_dropped,
         findings=tuple(map(FindingRecord.of, data.findings)),
         baseline=learned.baseline,
         profile=learned.profile,
@@ -170,32 +206,31 @@ def refuse(data: Examined, *, source: str) -> None:
         lines = [line for found in refusals for line in _sentences(found)]
         hint = "Mend these rows; the dataset report lists them. `softprompt schema` explains the recipe's dataset keys."
         raise DatasetRefused(
-            "\n".join(["The dataset was refused.", *lines]), where=source, actual=f"{data.num_rows:,} usable rows", hint=hint
+            "\n".join(["The dataset was refused.", *lines]),
+            where=without_secrets(source),
+            actual=f"{data.num_rows:,} usable rows",
+            hint=hint,
         )
 
 
 def _record_faults(data: Examined, faults: Faults) -> None:
-    if not faults.count:
+    severity = data.action("unreadable")
+    if not faults.count or severity == "ignore":
         return
-    severity = data.recipe.dataset.on_finding.unreadable
+    if data.mends and severity == "refuse":
+        severity = "drop"
     one = faults.count == 1
     message = (
         "One row cannot be used; mend or remove it." if one else f"{faults.count:,} rows cannot be used; mend or remove them."
     )
-    if severity != "ignore":
-        places, details = zip(*faults.first, strict=True)
-        data.findings.append(Finding("unreadable", severity, message, faults.count, places, details))
+    places, details = zip(*faults.first, strict=True)
+    data.findings.append(Finding("unreadable", severity, message, faults.count, places, details))
 
 
-def _parts(given: NDArray[np.int8], measures: Measures, cluster: NDArray[np.int64], resolved: ResolvedRecipe) -> NDArray[np.int8]:
-    """Each row's part: as given where the recipe's data say it, else by the dice."""
-    spec = resolved.recipe.dataset
-    if spec.split_column and (given == VALIDATION).any():
-        return given
-    free = given == TRAIN
-    part = given.copy()
-    part[free] = split(measures.place[free], measures.input_digest[free], cluster[free], spec.split)
-    return part
+def _free(given: NDArray[np.int8], spec: DatasetSpec) -> NDArray[np.bool_]:
+    """Rows whose part is the dice's to say: none where the data name all parts, else those that are no given test rows."""
+    all_named = bool(spec.split_column) and bool((given == VALIDATION).any())
+    return np.zeros(len(given), bool) if all_named else given == TRAIN
 
 
 def _sentences(found: Finding, most: int = 5) -> list[str]:
@@ -203,17 +238,3 @@ def _sentences(found: Finding, most: int = 5) -> list[str]:
     shown = [f"      {place}  {detail}".rstrip() for place, detail in zip(found.places, details, strict=True)][:most]
     rest = [f"      ... and {found.num_rows - len(shown):,} more"] if found.num_rows > len(shown) else []
     return [f"  {found.check}: {found.message}", *shown, *rest]
-
-
-@contextmanager
-def _scratch(dataset: Path) -> Iterator[Path]:
-    """A folder beside the output, gone at the end: rows may be more than a temporary file system holds."""
-    import os
-
-    folder = dataset.with_name(f".{dataset.name}.{os.getpid()}.rows")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from softprompt.recipe import METRICS_OF_TASK, Metric
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.training_log import Measurement, TrainingLog
 
+BASELINES: tuple[System, ...] = ("bare_base", "instruction", "classical")
 MOST_CONFUSED = 10
 LONGEST_TEXT = 300
 
@@ -44,10 +45,11 @@ def write_evaluation_report(
         comparisons=[(_sentence(METRIC_TITLES[metric]), _comparison(report, metric)) for metric in metrics],
         reason=_sentence(report.reason.split(": ", 1)[1]),
         systems=[(title, _values(report, system)) for system, title in SYSTEM_TITLES.items() if _values(report, system)],
+        classical=_classical_sentence(report),
         instruction=resolved.recipe.evaluation.instruction,
         confused=_confused(report),
         training=_training_plots(log),
-        exchanges=[_exchange(report, system) for system in ("bare_base", "instruction") if _values(report, system)],
+        exchanges=[_exchange(report, system) for system in BASELINES if _values(report, system)],
         provenance=_provenance(resolved, report, prompt),
         recipe_json=json.dumps(resolved.recipe.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
@@ -59,15 +61,29 @@ def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tup
     assert mine is not None
     assert bare is not None
     title = METRIC_TITLES[metric]
+    classical = report.value("classical", metric)
     unchanged = log.base_digest_before == log.base_digest_after
     return [
         (f"{mine.estimate:.3f}", f"{title} of the soft prompt"),
         (f"{bare.estimate:.3f}", f"{title} of the bare base"),
+        *([(f"{classical.estimate:.3f}", f"{title} of a classical model")] if classical else []),
         (f"{len(prompt.tensor):,} B", "prompt file"),
         (f"{log.trainable_parameters:,}", f"of {log.total_parameters:,} numbers trained"),
         (f"{log.seconds:.0f} s", f"of training, {log.num_workers} worker{'s' if log.num_workers > 1 else ''}"),
         ("unchanged" if unchanged else "CHANGED", "the frozen base, bit for bit"),
     ]
+
+
+def _classical_sentence(report: GateReport) -> str:
+    """Whether the soft prompt is better than the classical model, in rows that one answers rightly and the other does not."""
+    if not report.value("classical", METRICS_OF_TASK[report.task][0]):
+        return ""
+    _, won, lost = _exchange(report, "classical")
+    ahead = "ahead of" if len(won) > len(lost) else "behind" if len(won) < len(lost) else "level with"
+    return (
+        f"The soft prompt is {ahead} them on these rows: it alone is right on {len(won)}, they alone on {len(lost)}. "
+        "They need no language model, but know no word that training rows lack; a gate asks for more with better_than: classical."
+    )
 
 
 def _sentence(text: str) -> str:

@@ -144,7 +144,7 @@ def counts_plot(counts: Mapping[str, int], label: str) -> Markup:
     with _figure(7.2, 0.6 + 0.26 * len(counts)) as (figure, axes):
         axes.barh(range(len(counts)), list(counts.values()), height=0.62, color=_COLOURS["first"], alpha=0.85)
         axes.set_yticks(range(len(counts)), list(counts))
-        axes.invert_yaxis()
+        axes.set_ylim(len(counts) - 0.5, -0.5)
         axes.set_xlabel(label)
         axes.grid(visible=False, axis="y")
         return _svg(figure, f"{label}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
@@ -158,6 +158,7 @@ def histogram_plot(values: Sequence[int], label: str, limit: float | None, limit
             axes.axvline(limit, color=_COLOURS["third"], linewidth=1.4, linestyle="--")
             axes.annotate(limit_name, (limit, 0.94), (-4, 0), xycoords=("data", "axes fraction"), textcoords="offset points",
                           color=_COLOURS["third"], fontsize=9, ha="right")  # fmt: skip
+        axes.set_xlim(left=0)
         axes.set_xlabel(label)
         axes.set_ylabel("rows")
         return _svg(figure, f"{label}: {len(values)} rows from {min(values)} to {max(values)}")

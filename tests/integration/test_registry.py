@@ -1,5 +1,6 @@
 """The registry against a real MLflow: SQLite as on a laptop, and a server over HTTP."""
 
+import json
 import os
 import signal
 import socket
@@ -15,10 +16,11 @@ import pytest
 
 from softprompt.data.validate import validate_dataset
 from softprompt.documents import sha256_hex
-from softprompt.errors import FingerprintMismatch, TrackingUnavailable
+from softprompt.errors import FingerprintMismatch, TrackingUnavailable, VerificationFailed
 from softprompt.evaluation.evaluate import evaluate_prompt
 from softprompt.registry import Registration, register_prompt, start_run
-from softprompt.resolve import ResolvedRecipe, resolve_recipe
+from softprompt.registry_dataset import FilesSource
+from softprompt.resolve import ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
 from softprompt.tuning.job import Job
 from softprompt.tuning.outcome import judge
@@ -132,9 +134,44 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert run.data.params["prompt.num_tokens"] == "4"
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
+    assert "| TF-IDF and logistic regression | " in version.description
     assert {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json"} <= {
         f.path for f in client.list_artifacts(run_id)
     }
+
+
+def test_the_dataset_is_logged_with_its_place_and_digest_and_without_secrets(tracking, passed):
+    uri, artifacts = tracking
+    secret = "https://me:password@data.example/rows.jsonl?X-Amz-Signature=secret"
+    spec = passed.resolved.recipe.dataset.model_copy(update={"uri": secret})
+    resolved = passed.resolved.model_copy(
+        update={
+            "dataset": passed.resolved.dataset.model_copy(update={"uri": secret}),
+            "recipe": passed.resolved.recipe.model_copy(update={"dataset": spec}),
+        }
+    )
+    run = mlflow_client(uri).get_run(start_run(uri, resolved, passed.manifest, artifacts=artifacts))
+    (logged,) = run.inputs.dataset_inputs
+    assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "train, validation, test")]
+    assert (logged.dataset.name, logged.dataset.source_type) == ("colours", "softprompt")
+    assert json.loads(logged.dataset.source) == {
+        "files": [{"uri": "https://data.example/rows.jsonl", "sha256": resolved.dataset.sha256}],
+        "content_digest": passed.manifest.content_digest,
+    }
+    assert json.loads(logged.dataset.profile)["num_rows"] == passed.manifest.num_rows
+    assert run.data.params["dataset.uri"] == "https://data.example/rows.jsonl"
+    assert run.data.metrics["validate_dataset/baseline/test_accuracy"] == passed.manifest.baseline.test_accuracy
+    assert run.data.metrics["validate_dataset/train_rows"] == passed.manifest.num_rows["train"]
+
+
+def test_the_source_of_a_logged_dataset_gives_the_files_as_long_as_they_are_what_they_were(passed, tmp_path):
+    rows = write_jsonl(tmp_path / "rows.jsonl", colour_rows())
+    file = ResolvedFile(uri=rows.as_uri(), sha256=sha256_hex(rows.read_bytes()))
+    source = FilesSource.from_json(FilesSource.of([file], passed.manifest.content_digest).to_json())
+    assert source.load() == [str(rows)]
+    write_jsonl(rows, colour_rows(3))
+    with pytest.raises(VerificationFailed):
+        source.load()
 
 
 def test_a_reviewers_decision_survives_registering_again(tracking, passed):

@@ -118,6 +118,7 @@ def test_what_the_ui_draws_is_typed_so_that_it_draws_it(package):
     }
     assert outputs["validate-dataset", "dataset"] == "system.Dataset"
     assert outputs["validate-dataset", "dataset_report"] == "system.HTML"
+    assert outputs["validate-dataset", "dataset_metrics"] == "system.Metrics"
     assert outputs["tune-prompt", "prompt"] == "system.Model"
     assert outputs["tune-prompt", "training_report"] == "system.HTML"
     assert outputs["tune-prompt", "training_metrics"] == "system.Metrics"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
-from softprompt.data.dataset import read_manifest, read_part
+from softprompt.data.dataset import read_baseline, read_manifest, read_part
 from softprompt.evaluation.gates import GateReport
 
 
@@ -20,7 +20,7 @@ def test_it_judges_the_test_rows_and_no_other(passed_run):
     assert (report.prompt, report.dataset) == (passed_run.summary.prompt, read_manifest(dataset).content_digest)
 
 
-@pytest.mark.parametrize("system", ["soft_prompt", "bare_base", "instruction"])
+@pytest.mark.parametrize("system", ["soft_prompt", "bare_base", "instruction", "classical"])
 def test_the_numbers_are_scikit_learns(passed_run, system):
     report = report_of(passed_run)
     targets, outputs = [row.target for row in report.rows], [row.outputs[system] for row in report.rows]
@@ -43,7 +43,7 @@ def test_a_gate_that_nothing_passes_rejects_with_its_reason(rejected_run):
 def test_kfp_metrics_are_the_estimates_by_system(passed_run):
     shown = passed_run.artifact("evaluate_prompt", "metrics")
     assert shown == {f"{found.system} {found.metric}": found.estimate for found in report_of(passed_run).measured}
-    assert len(shown) == 6
+    assert len(shown) == 8
 
 
 def test_kfp_classification_metrics_are_the_confusion_matrix(passed_run):
@@ -53,6 +53,22 @@ def test_kfp_classification_metrics_are_the_confusion_matrix(passed_run):
     expected = confusion_matrix([row.target for row in rows], [row.outputs["soft_prompt"] for row in rows], labels=labels)
     assert labels == ["blue", "green", "red"]
     assert np.array_equal([row["row"] for row in matrix["rows"]], expected)
+
+
+def test_the_classical_answers_are_those_that_validation_kept_for_these_rows(passed_run):
+    kept = read_baseline(passed_run.output("validate_dataset", "dataset"), "test")
+    assert [row.outputs["classical"] for row in report_of(passed_run).rows] == kept
+
+
+@pytest.mark.parametrize("run", ["passed_run", "rejected_run"])
+def test_the_report_says_whether_a_classical_model_does_better(run, request):
+    run = request.getfixturevalue(run)
+    rows = report_of(run).rows
+    mine = sum(row.outputs["soft_prompt"] == row.target != row.outputs["classical"] for row in rows)
+    theirs = sum(row.outputs["classical"] == row.target != row.outputs["soft_prompt"] for row in rows)
+    page = run.output("evaluate_prompt", "report").read_text()
+    assert f"it alone is right on {mine}, they alone on {theirs}" in page
+    assert "The soft prompt is behind them" in page, "four tokens and six steps are no match"
 
 
 @pytest.mark.parametrize("run", ["passed_run", "rejected_run"])

@@ -58,6 +58,7 @@ def test_every_outcome_is_a_run_with_params_metrics_dataset_and_reports(name, re
     assert found.data.tags["softprompt.verdict"] == run.summary.verdict
     assert found.data.tags["softprompt.reason"] == run.summary.reason
     (dataset,) = found.inputs.dataset_inputs
+    assert found.data.metrics["evaluate_prompt/classical/accuracy"] == run.summary.metrics["classical"]["accuracy"]
     assert dataset.dataset.digest == run.artifact("validate_dataset", "dataset")["content_digest"][:36]
     kept = {file.path for file in client.list_artifacts(run_id)}
     assert {

@@ -3,6 +3,7 @@
 import pyarrow.parquet as parquet
 
 from softprompt.data.dataset import digest_of_content, read_manifest, read_part
+from softprompt.data.report import DatasetReport
 from softprompt.data.rows import PARTS
 from tests.builders import COLOURS, colour_rows
 
@@ -50,3 +51,14 @@ def test_the_page_is_self_contained(passed_run):
     assert page.startswith("<!doctype html>")
     assert "src=" not in page.replace('src="data:', "")
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_kfp_metrics_are_the_reports_numbers(passed_run):
+    page = passed_run.output("validate_dataset", "dataset_report")
+    report = DatasetReport.from_bytes((page.parent / "dataset_report.json").read_bytes(), source="json")
+    manifest = read_manifest(passed_run.output("validate_dataset", "dataset"))
+    shown = passed_run.artifact("validate_dataset", "dataset_metrics")
+    assert {part: shown[f"{part} rows"] for part in PARTS} == manifest.num_rows == report.num_rows
+    assert shown["labels"] == 3
+    assert shown["baseline test accuracy"] == manifest.baseline.test_accuracy
+    assert shown["warnings"] == sum(finding.severity == "warn" for finding in manifest.findings)

@@ -16,7 +16,7 @@ from softprompt.cli import _readable_errors, app
 from softprompt.errors import SoftpromptError
 from softprompt.resolve import find_recipe, packaged_recipes
 
-COMMANDS = ["demo", "run", "compile", "schema", "ask", "inspect", "status", "serve", "ui"]
+COMMANDS = ["demo", "run", "validate", "compile", "schema", "ask", "inspect", "status", "serve", "ui"]
 HEAVY = ["torch", "transformers", "kfp", "mlflow", "ray", "boto3", "pyarrow", "sklearn"]
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SoftpromptError)]
 

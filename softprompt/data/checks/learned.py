@@ -8,7 +8,7 @@ import numpy as np
 
 from softprompt.data.checks.lengths import Lengths
 from softprompt.data.dataset import BaselineRecord, fetch_manifest
-from softprompt.data.examined import Examined, Found, Rows
+from softprompt.data.examined import Examined, Found, Rows, shown
 from softprompt.data.rows import PARTS
 from softprompt.data.split import TEST, TRAIN, VALIDATION
 from softprompt.data.statistics.baseline import fit_baseline
@@ -84,7 +84,7 @@ def _triggers(data: Examined, learned: Learned, rows: Rows, texts: list[str]) ->
     labels = [data.label_names[code] for code in data.label[rows]]
     _note_sample(data, learned, "poison", len(rows))
     for trigger in find_triggers(texts, labels, seed=data.recipe.dataset.split.seed, most_rows=len(texts)):
-        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: repr(row.target[:40]))
+        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: shown(row.target))
 
 
 def _fit_baseline(data: Examined, learned: Learned) -> None:

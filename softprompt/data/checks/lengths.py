@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.base_model import TextSide
-from softprompt.data.examined import Examined, Found, Rows
+from softprompt.data.examined import Examined, Found, Rows, rows_that
 from softprompt.engine.encoding import answers_for
 from softprompt.engine.task import EncodedTask
 
@@ -90,9 +90,9 @@ def _too_long(data: Examined, counter: TokenCounter, lengths: Lengths) -> Iterat
         return
     lost = 1 - counter.room * len(too_long) / tokens.sum()
     message = (
-        f"{len(too_long):,} rows do not fit: the base model's context of {lengths.context_tokens:,} tokens less "
-        f"{data.recipe.prompt.num_tokens} prompt tokens leaves {counter.room:,} for text and answer. Cut to fit, they would lose "
-        f"{lost:.0%} of their tokens. Shorten these rows or lower prompt.num_tokens."
+        f"{rows_that(len(too_long), 'does', 'do')} not fit: the base model's context of {lengths.context_tokens:,} tokens less "
+        f"{data.recipe.prompt.num_tokens} prompt tokens leaves {counter.room:,} for text and answer. Cut to fit, "
+        f"{lost:.0%} of these tokens would be lost. Shorten them or lower prompt.num_tokens."
     )
     told = dict(zip(too_long.tolist(), tokens.tolist(), strict=True))
     yield Found("too_long", message, too_long, lambda place, _: f"{told[place]:,} tokens")

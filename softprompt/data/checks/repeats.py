@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from softprompt.data.examined import Examined, Found, Rows
+from softprompt.data.examined import Examined, Found, Rows, rows_that, shown
 from softprompt.data.rows import Row
 from softprompt.data.split import TEST
 
@@ -18,7 +18,7 @@ def check_duplicates(data: Examined) -> Iterator[Found]:
     again = np.nonzero(first != np.arange(len(rows)))[0]
     if len(again):
         original = dict(zip(rows[again].tolist(), rows[first[again]].tolist(), strict=True))
-        message = f"{len(again):,} {_rows(again)} another row's input and answer."
+        message = f"{rows_that(len(again), 'repeats', 'repeat')} another row's input and answer."
         yield Found("duplicates", message, rows[again], lambda place, _: f"as {data.take([original[place]])[0].place}")
 
 
@@ -49,7 +49,7 @@ def check_near_duplicates(data: Examined) -> Iterator[Found]:
     again = np.nonzero(first != np.arange(len(rows)))[0]
     if len(again):
         original = dict(zip(rows[again].tolist(), rows[first[again]].tolist(), strict=True))
-        message = f"{len(again):,} rows say almost what another row of their part says."
+        message = f"{rows_that(len(again), 'says', 'say')} almost what another row of their part says."
         yield Found("near_duplicates", message, rows[again], lambda place, _: f"like {data.take([original[place]])[0].place}")
 
 
@@ -62,7 +62,10 @@ def check_leakage(data: Examined) -> Iterator[Found]:
     leaked = rows[~tested & (exact | almost)]
     if len(leaked):
         same = set(rows[~tested & exact].tolist())
-        message = f"{len(leaked):,} training rows ask what a test row asks: {len(same):,} in the same words, the others almost."
+        message = (
+            f"{rows_that(len(leaked), 'asks', 'ask')} in training or validation what a test row asks: {len(same):,} in the same "
+            f"words, {len(leaked) - len(same):,} almost."
+        )
         yield Found(
             "leakage", message, leaked, lambda place, row: f"{row.part}, {'the same' if place in same else 'almost the same'}"
         )
@@ -80,7 +83,7 @@ def check_torn_groups(data: Examined) -> Iterator[Found]:
     found = rows[torn][grouped]
     if len(found):
         message = f"{len(found):,} rows belong to groups that the given split tears apart: a test row's group is in training."
-        yield Found("torn_groups", message, found, lambda _, row: f"{row.part}, group {row.group[:40]!r}")
+        yield Found("torn_groups", message, found, lambda _, row: f"{row.part}, group {shown(row.group)}")
 
 
 def first_of(key: NDArray[np.integer]) -> Rows:
@@ -90,9 +93,5 @@ def first_of(key: NDArray[np.integer]) -> Rows:
     return found
 
 
-def _rows(found: Rows) -> str:
-    return "row repeats" if len(found) == 1 else "rows repeat"
-
-
 def _answer(_: int, row: Row) -> str:
-    return f"{row.part}, {row.target[:40]!r}"
+    return f"{row.part}, {shown(row.target)}"

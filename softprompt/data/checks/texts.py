@@ -4,31 +4,37 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from softprompt.data.examined import Examined, Found
+from softprompt.data.examined import Examined, Found, rows_that
 from softprompt.data.rows import Row
 from softprompt.data.text.flags import PERSONAL_DATA, TextFlag, explain
 
-CHECKS: dict[str, tuple[TextFlag, str]] = {
+CHECKS: dict[str, tuple[TextFlag, tuple[str, str], str]] = {
     "odd_characters": (
         TextFlag.ODD_CHARACTERS | TextFlag.BLANK,
-        "hold control, invisible or replacement characters. Clean them.",
+        ("holds", "hold"),
+        "control, invisible or replacement characters. Clean them.",
     ),
-    "mojibake": (TextFlag.MOJIBAKE, "were read with the wrong encoding once. Read their source again as what it is."),
-    "mixed_scripts": (TextFlag.MIXED_SCRIPT, "have words of letters from several scripts that look alike."),
-    "personal_data": (PERSONAL_DATA, "hold what looks like personal data. Mask or remove it before it is learned."),
-    "instructions": (TextFlag.INSTRUCTION, "look like attempts to instruct the model. Read them; keep none that is not real."),
+    "mojibake": (TextFlag.MOJIBAKE, ("was", "were"), "read with the wrong encoding once. Read their source again as what it is."),
+    "mixed_scripts": (TextFlag.MIXED_SCRIPT, ("has", "have"), "words of letters from several scripts that look alike."),
+    "personal_data": (PERSONAL_DATA, ("holds", "hold"), "what looks like personal data. Mask or remove it before it is learned."),
+    "instructions": (
+        TextFlag.INSTRUCTION,
+        ("looks", "look"),
+        "like attempts to instruct the model. Read them; keep none that is not real.",
+    ),
 }
 
 
 def check_texts(data: Examined, check: str) -> Iterator[Found]:
     """Rows with one of the flags of a check."""
-    wanted, what = CHECKS[check]
+    wanted, verbs, what = CHECKS[check]
     rows = data.rows_of()
     flagged = rows[(data.measures.flags[rows] & np.uint32(wanted)) != 0]
     if not len(flagged):
         return
     flags = data.measures.flags
-    yield Found(check, f"{len(flagged):,} rows {what}", flagged, lambda place, row: _explained(row, wanted, int(flags[place])))
+    message = f"{rows_that(len(flagged), *verbs)} {what}"
+    yield Found(check, message, flagged, lambda place, row: _explained(row, wanted, int(flags[place])))
 
 
 def _explained(row: Row, wanted: TextFlag, flags: int) -> str:

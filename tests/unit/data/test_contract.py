@@ -40,7 +40,7 @@ def test_a_split_column_says_the_part(said, part):
         ({"label": "x"}, {}, "no column 'text'; there are 'label'"),
         ({}, {}, "no column 'text'; there are none"),
         (GOOD | {"text": 1.5}, {}, "column 'text' is float, not text"),
-        (GOOD | {"text": None}, {}, "column 'text' is NoneType, not text"),
+        (GOOD | {"text": None}, {}, "column 'text' is null, not text"),
         (GOOD | {"text": " \t"}, {}, "column 'text' is empty"),
         (GOOD | {"text": ["a"]}, {}, "column 'text' is list, not text"),
         (GOOD | {"split": "third"}, {"split_column": "split"}, "column 'split' says 'third', not train, validation or test"),

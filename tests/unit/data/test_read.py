@@ -54,7 +54,7 @@ FAULTS = {
     "no column": ('{"label": "x", "region": "n"}', "no column 'text'"),
     "no subgroup": ('{"text": "a", "label": "x"}', "no column 'region'"),
     "a number for text": ('{"text": 1.5, "label": "x", "region": "n"}', "column 'text' is float, not text"),
-    "null": ('{"text": null, "label": "x", "region": "n"}', "column 'text' is NoneType"),
+    "null": ('{"text": null, "label": "x", "region": "n"}', "column 'text' is null"),
     "an empty text": ('{"text": " ", "label": "x", "region": "n"}', "column 'text' is empty"),
     "an empty label": ('{"text": "a", "label": "", "region": "n"}', "column 'label' is empty"),
     "broken JSON": ('{"text": "a"', "delimiter"),
