@@ -74,6 +74,10 @@ class DatasetManifest(Document):
     num_rows_by_label: dict[str, int]
     num_dropped: dict[str, int]
     """Check -> rows that it left out."""
+    num_moved: int = 0
+    """Rows that near duplicates or their group took to another part than their own draw would have."""
+    moved: tuple[str, ...] = ()
+    """The first hundred of them: where they stand, and the part they are in."""
     findings: tuple[FindingRecord, ...]
     baseline: BaselineRecord | None = None
     """None for a generation."""

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from softprompt.data.measure import Measures
 from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Row, Severity
 from softprompt.data.table import INPUT, RowTable
+from softprompt.data.text.personal_data import mask
+from softprompt.documents import canonical_json
 from softprompt.recipe import Recipe
 
 Rows = NDArray[np.int64]
@@ -49,6 +51,7 @@ class Examined:
         near: `[R]` the same number for rows with almost the same input.
         cluster: `[R]` the same number for rows that the split keeps together.
         kept: `[R]` whether a row is still in; checks drop rows by clearing it.
+        moved: Places of the rows that their cluster took to another part than their own draw would have.
         dropped_by: `[R]` which check dropped a row, as a place in `drops`; -1: none.
     """
 
@@ -59,6 +62,7 @@ class Examined:
     near: NDArray[np.int64]
     cluster: NDArray[np.int64]
     kept: NDArray[np.bool_]
+    moved: Rows = field(default_factory=lambda: NO_ROWS)
     findings: list[Finding] = field(default_factory=list)
     dropped_by: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     drops: list[str] = field(default_factory=list)
@@ -89,6 +93,11 @@ class Examined:
         """`[R]` each row's label, as a place in `label_names`."""
         return self._labels[1]
 
+    @property
+    def moved_rows(self) -> Rows:
+        """Those that moved and are still in."""
+        return self.moved[self.kept[self.moved]]
+
     def rows_of(self, *parts: int) -> Rows:
         """Places of the rows that are still in, of some parts; of all where none is named."""
         chosen = self.kept & np.isin(self.part, parts) if parts else self.kept
@@ -101,6 +110,11 @@ class Examined:
     def take(self, rows: Rows | Sequence[int]) -> list[Row]:
         """Rows by their places, in their parts."""
         return self.table.take(rows, self.part)
+
+    def by_content(self, rows: Rows) -> Rows:
+        """Places among these rows, in an order that follows from what they say, not from where they stand in their files."""
+        said = [canonical_json([row.inputs, row.target, row.subgroups, row.must_pass]) for row in self.take(rows)]
+        return np.array(sorted(range(len(rows)), key=said.__getitem__), np.int64)
 
     def texts(self, rows: Rows | Sequence[int]) -> list[str]:
         """The inputs of some rows, columns joined by line ends."""
@@ -125,8 +139,10 @@ class Examined:
             message += " They were left out." if len(found.rows) > 1 else " It was left out."
         first = found.rows[:MOST_PLACES]
         rows = self.take(first)
-        details = tuple(found.detail(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
-        self.findings.append(Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details))
+        # Whatever a check says: labels, groups and phrases may hold personal data, too.
+        details = tuple(mask(found.detail(*item)) for item in zip(first.tolist(), rows, strict=True)) if found.detail else ()
+        places = tuple(row.place for row in rows)
+        self.findings.append(Finding(found.check, severity, mask(message), len(found.rows), places, details))
 
     def drop(self, check: str, rows: Rows) -> None:
         """Leave rows out, and remember why."""

@@ -10,6 +10,7 @@ from softprompt.data.measure import Measurer, Measures
 from softprompt.data.reading.records import DataFile, Record, read_records
 from softprompt.data.rows import MOST_PLACES, Row
 from softprompt.data.table import RowTable, TableWriter
+from softprompt.data.text.personal_data import mask
 from softprompt.errors import InvalidRecipe
 from softprompt.fetch import fetch_base
 from softprompt.recipe import Recipe
@@ -26,13 +27,14 @@ class Faults:
 
     count: int = 0
     first: list[tuple[str, str]] = field(default_factory=list)
-    """(`FILE:LINE`, why)"""
+    """(`FILE:LINE`, why), personal data masked."""
 
     def add(self, record: Record, why: str) -> None:
         """One more."""
         self.count += 1
         if len(self.first) < MOST_PLACES:
-            self.first.append((f"{record.file}:{record.line}", why))
+            # A file without a header has somebody's row for column names.
+            self.first.append((f"{record.file}:{record.line}", mask(why)))
 
 
 def ingest_here(

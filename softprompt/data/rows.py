@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from softprompt.data.text.personal_data import mask
 from softprompt.documents import canonical_json, sha256_hex
 
 Part = Literal["train", "validation", "test"]
@@ -46,9 +47,9 @@ class Row:
 
     @property
     def place(self) -> str:
-        """Where a person finds it: file and line, and its id where that says more."""
-        place = f"{self.file}:{self.line}" if self.file else self.id
-        return place if self.id == place else f"{place} ({self.id})"
+        """Where a person finds it: file and line, and its id where that says more; an id may be somebody's address."""
+        place = f"{self.file}:{self.line}" if self.file else mask(self.id)
+        return place if self.id == place or not self.file else f"{place} ({mask(self.id)})"
 
     @property
     def input_digest(self) -> str:

@@ -31,18 +31,19 @@ from softprompt.data.checks.repeats import (
 from softprompt.data.checks.texts import CHECKS as TEXT_CHECKS
 from softprompt.data.checks.texts import check_texts
 from softprompt.data.dataset import DatasetManifest, FindingRecord, digest_of_content, write_dataset
-from softprompt.data.examined import Examined, Found
+from softprompt.data.examined import NO_ROWS, Examined, Found, Rows
 from softprompt.data.ingest import Faults, ingest_here
 from softprompt.data.measure import Measures
 from softprompt.data.near import clusters, similar_pairs
 from softprompt.data.ray_engine import ingest_on_ray
 from softprompt.data.report import write_dataset_report
-from softprompt.data.rows import PARTS, Finding, normalised
-from softprompt.data.split import TRAIN, VALIDATION, joined, split
+from softprompt.data.rows import MOST_PLACES, PARTS, Finding, normalised
+from softprompt.data.split import TRAIN, VALIDATION, joined, moved, split
 from softprompt.data.table import RowTable
 from softprompt.errors import DatasetRefused
 from softprompt.fetch import fetch_base, fetch_dataset
 from softprompt.progress import tell
+from softprompt.recipe import DatasetSpec
 from softprompt.resolve import ResolvedRecipe
 
 STEP = "validate_dataset"
@@ -102,9 +103,11 @@ def divided(resolved: ResolvedRecipe, table: RowTable, measures: Measures) -> Ex
         group = np.where(group == names.index(""), -1, group)
     cluster = joined(near, group)
     given = np.array([PARTS.index(part) for part in table.column("part").to_pylist()], np.int8)
-    part = _parts(given, measures, cluster, resolved)
+    free, part = _diced(given, spec), given.copy()
+    part[free] = split(measures.place[free], measures.input_digest[free], cluster[free], spec.split)
+    taken = free[moved(measures.place[free], part[free], spec.split)]
     fresh = np.full(len(table), -1, np.int16)
-    return Examined(resolved.recipe, table, measures, part, near, cluster, np.ones(len(table), bool), dropped_by=fresh)
+    return Examined(resolved.recipe, table, measures, part, near, cluster, np.ones(len(table), bool), taken, dropped_by=fresh)
 
 
 def near_clusters(table: RowTable, measures: Measures, similarity: float) -> NDArray[np.int64]:
@@ -158,6 +161,8 @@ def manifest_of(data: Examined, learned: Learned) -> DatasetManifest:
         labels=labels,
         num_rows_by_label={label: by_label[label] for label in labels},
         num_dropped=dict(sorted(dropped.items())),
+        num_moved=len(data.moved_rows),
+        moved=tuple(f"{row.place}: {row.part}" for row in data.take(data.moved_rows[:MOST_PLACES])),
         findings=tuple(map(FindingRecord.of, data.findings)),
         baseline=learned.baseline,
         profile=learned.profile,
@@ -188,15 +193,9 @@ def _record_faults(data: Examined, faults: Faults) -> None:
         data.findings.append(Finding("unreadable", severity, message, faults.count, places, details))
 
 
-def _parts(given: NDArray[np.int8], measures: Measures, cluster: NDArray[np.int64], resolved: ResolvedRecipe) -> NDArray[np.int8]:
-    """Each row's part: as given where the recipe's data say it, else by the dice."""
-    spec = resolved.recipe.dataset
-    if spec.split_column and (given == VALIDATION).any():
-        return given
-    free = given == TRAIN
-    part = given.copy()
-    part[free] = split(measures.place[free], measures.input_digest[free], cluster[free], spec.split)
-    return part
+def _diced(given: NDArray[np.int8], spec: DatasetSpec) -> Rows:
+    """Rows whose part the dice decide: none where the data say it."""
+    return NO_ROWS if spec.split_column and (given == VALIDATION).any() else np.nonzero(given == TRAIN)[0]
 
 
 def _sentences(found: Finding, most: int = 5) -> list[str]:

@@ -8,6 +8,7 @@ from softprompt.data.examined import Examined, Found
 from softprompt.data.rows import PARTS
 from softprompt.data.split import TRAIN
 from softprompt.data.statistics.balance import imbalance, missing_labels, names_alike, rare_labels, untidy_names
+from softprompt.data.text.personal_data import excerpt
 
 
 def check_unknown_labels(data: Examined) -> Iterator[Found]:
@@ -24,7 +25,7 @@ def check_unknown_labels(data: Examined) -> Iterator[Found]:
             if listed
             else f"Labels that no training row has: {names}. Add training rows for them, or remove these rows."
         )
-        yield Found("unknown_labels", message, rows, lambda _, row: f"{row.part}, {row.target[:40]!r}")
+        yield Found("unknown_labels", message, rows, lambda _, row: f"{row.part}, {excerpt(row.target)}")
 
 
 def check_labels(data: Examined) -> Iterator[Found]:
@@ -48,7 +49,7 @@ def check_label_names(data: Examined) -> Iterator[Found]:
     present = [data.label_names[code] for code in np.unique(data.label[rows])]
     for problem in (*names_alike(present), *untidy_names(present)):
         codes = [data.label_names.index(name) for name in problem.labels]
-        yield Found("label_names", problem.message, rows[np.isin(data.label[rows], codes)], lambda _, row: repr(row.target[:40]))
+        yield Found("label_names", problem.message, rows[np.isin(data.label[rows], codes)], lambda _, row: excerpt(row.target))
 
 
 def check_balance(data: Examined) -> Iterator[Found]:

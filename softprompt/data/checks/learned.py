@@ -18,6 +18,7 @@ from softprompt.data.statistics.power import USUAL_ACCURACY, power_of
 from softprompt.data.statistics.profile import DatasetProfile, profile_of
 from softprompt.data.statistics.wrong_labels import likely_wrong_labels
 from softprompt.data.text.languages import languages
+from softprompt.data.text.personal_data import excerpt
 
 UNKNOWN = "unknown"
 """A text too short to tell its language."""
@@ -88,7 +89,7 @@ def _triggers(data: Examined, learned: Learned, rows: Rows, texts: list[str]) ->
     labels = [data.label_names[code] for code in data.label[rows]]
     _note_sample(data, learned, "poison", len(rows))
     for trigger in find_triggers(texts, labels, seed=data.recipe.dataset.split.seed, most_rows=len(texts)):
-        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: repr(row.target[:40]))
+        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: excerpt(row.target))
 
 
 def _fit_baseline(data: Examined, learned: Learned) -> None:

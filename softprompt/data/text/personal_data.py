@@ -68,6 +68,16 @@ def mask(text: str, region: str = "") -> str:
     return text
 
 
+def excerpt(text: str, most_characters: int = 40) -> str:
+    """The beginning of a text for a report, quoted; masked before it is cut, so that no cut hides a number from the mask.
+
+    Args:
+        text: Any text.
+        most_characters: What is shown of it.
+    """
+    return repr(mask(text[: 10 * most_characters])[:most_characters])
+
+
 def _all_matches(text: str, region: str, most: int | None) -> Iterator[Match]:
     yield from e_mails(text, most)
     if _NUMBER.search(text):
