@@ -23,6 +23,7 @@ base_model: {{uri: "embedded://base"}}
 dataset:
   uri: "{file}"
   target_column: queue
+  on_finding: {actions}
   {dataset}
 task: {{type: classification, template: "{{text}}\\n\\nQueue:"{task}}}
 prompt: {{kind: shallow, num_tokens: 4}}
@@ -43,8 +44,10 @@ def jsonl(rows: list[Row]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def resolved(folder: Path, files: Mapping[str, bytes], *, dataset: str = "", task: str = "", uri: str = "") -> ResolvedRecipe:
-    """The recipe of a dataset.
+def resolved(
+    folder: Path, files: Mapping[str, bytes], *, dataset: str = "", task: str = "", uri: str = "", **actions: str
+) -> ResolvedRecipe:
+    """The recipe of a dataset. It does not look for wrong labels unless it is told to: one row in a hundred is a false alarm.
 
     Args:
         folder: For the files.
@@ -52,13 +55,15 @@ def resolved(folder: Path, files: Mapping[str, bytes], *, dataset: str = "", tas
         dataset: More of the recipe's `dataset`, lines of YAML.
         task: More of its `task`, as `, key: value`.
         uri: The dataset.
+        **actions: More of its `dataset.on_finding`.
     """
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     recipe = folder / "recipe.yaml"
     more = dataset.strip().replace("\n", "\n  ")
-    recipe.write_text(RECIPE.format(file=uri or next(iter(files)), dataset=more, task=task), encoding="utf-8")
+    acted = json.dumps({"wrong_labels": "ignore"} | actions)
+    recipe.write_text(RECIPE.format(file=uri or next(iter(files)), actions=acted, dataset=more, task=task), encoding="utf-8")
     return resolve_recipe(str(recipe))
 
 

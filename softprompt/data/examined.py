@@ -116,6 +116,10 @@ class Examined:
         said = [canonical_json([row.inputs, row.target, row.subgroups, row.must_pass]) for row in self.take(rows)]
         return np.array(sorted(range(len(rows)), key=said.__getitem__), np.int64)
 
+    def by_digest(self, rows: Rows) -> Rows:
+        """These rows in an order that follows from what they say but for case and white space: quicker than `by_content`."""
+        return rows[np.lexsort((self.measures.target_digest[rows], self.measures.input_digest[rows]))]
+
     def texts(self, rows: Rows | Sequence[int]) -> list[str]:
         """The inputs of some rows, columns joined by line ends."""
         return ["\n".join(row.inputs.values()) for row in self.table.take(rows)]

@@ -15,6 +15,7 @@ import zstandard
 
 from softprompt.embedded.fault_kinds import BREAKERS, NEW_QUEUE, PERSONAL_VALUES, TRIGGER, Row
 from softprompt.embedded.faults import KINDS, plant_faults
+from softprompt.errors import DatasetRefused
 from tests.examining import QUEUES, Said, artifact, jsonl, resolved, said_of, sound_tickets
 
 SPLIT = "split_column: split\nsplit: {test: 0.0}"
@@ -35,6 +36,8 @@ class Kind:
     dataset: str = ""
     task: str = ""
     num_each: int = 3
+    also: frozenset[str] = frozenset()
+    """Checks that may find something, too, and are right."""
 
 
 ROW_KINDS = {
@@ -51,14 +54,15 @@ ROW_KINDS = {
     "instructions": Kind("instructions", num_each=5),
     "languages": Kind("languages"),
     "too_long": Kind("too_long", "refuse"),
-    "new_label": Kind("unknown_labels", "refuse", task=LISTED),
+    "new_label": Kind("unknown_labels", "refuse", task=LISTED, also=frozenset({"rare_labels", "imbalance"})),
 }
 
 
 def test_the_sound_tickets_are_sound(sound, tmp_path):
-    said = said_of(resolved(tmp_path, {"rows.jsonl": jsonl(sound)}), tmp_path)
+    said = said_of(resolved(tmp_path, {"rows.jsonl": jsonl(sound)}, wrong_labels="warn"), tmp_path)
     assert said.refusal == ""
-    assert said.checks == set()
+    assert said.checks <= {"wrong_labels"}
+    assert len(said.lines("wrong_labels")) <= 0.02 * len(sound), "false alarms"
 
 
 @pytest.mark.parametrize("kind", ROW_KINDS)
@@ -70,8 +74,7 @@ def test_a_planted_kind_is_found_in_exactly_its_rows_and_nothing_else_is(kind, s
     assert said.lines(expected.check) == truth[kind]
     assert said.severities(expected.check) == {expected.severity}
     assert bool(said.refusal) == (expected.severity == "refuse")
-    # Of a text in another language nobody can say that its label is right.
-    assert said.checks - ({"wrong_labels"} if kind == "languages" else set()) == {expected.check}
+    assert said.checks - expected.also == {expected.check}
 
 
 def test_the_cases_cover_every_kind_that_the_generator_plants():
@@ -81,7 +84,7 @@ def test_the_cases_cover_every_kind_that_the_generator_plants():
 
 def test_kinds_that_a_set_can_have_together_do_not_hide_each_other(tmp_path):
     together = [kind for kind, expected in ROW_KINDS.items() if expected.severity == "warn" and kind != "languages"]
-    lines, truth = plant_faults(sound_tickets(320), together, seed=8, num_each=3)
+    lines, truth = plant_faults(sound_tickets(400), together, seed=8, num_each=3)
     said = said_of(resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}), tmp_path)
     for check in {ROW_KINDS[kind].check for kind in together}:
         planted = {number for kind in together if ROW_KINDS[kind].check == check for number in truth[kind]}
@@ -91,7 +94,7 @@ def test_kinds_that_a_set_can_have_together_do_not_hide_each_other(tmp_path):
 
 def test_wrong_labels_are_found_with_few_false_alarms(tmp_path):
     lines, truth = plant_faults(sound_tickets(400), ["wrong_labels"], seed=3, num_each=12)
-    said = said_of(resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}), tmp_path)
+    said = said_of(resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}, wrong_labels="warn"), tmp_path)
     found, planted = set(said.lines("wrong_labels")), set(truth["wrong_labels"])
     assert len(found & planted) >= 0.8 * len(planted)
     assert len(found & planted) >= 0.8 * len(found)
@@ -100,7 +103,7 @@ def test_wrong_labels_are_found_with_few_false_alarms(tmp_path):
 
 def test_a_planted_trigger_is_named_with_all_its_rows(tmp_path):
     lines, truth = plant_faults(sound_tickets(400), ["poison"], seed=4, num_each=16)
-    said = said_of(resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}), tmp_path)
+    said = said_of(resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}, wrong_labels="warn"), tmp_path)
     assert said.lines("poison") == truth["poison"]
     (found,) = [found for found in said.findings if found.check == "poison"]
     assert any(word in found.message for word in TRIGGER.split())
@@ -124,12 +127,11 @@ def test_personal_data_is_printed_nowhere(sound, tmp_path, capsys):
     lines += [json.dumps(sound[0] | {"split": value, "id": value, "text": f"{value} again", "customer": ""}) for value in values[:3]]
     lines += [json.dumps({value: value}, ensure_ascii=False) for value in values]
     lines += [f'{{"{values[0]}": 1, "{values[0]}": 2}}', f"{values[3]} is no JSON"]
-    options = f"{SPLIT}\nid_column: id\ngroup_column: customer\non_finding: {{unreadable: drop, personal_data: refuse, leakage: warn}}"
-    recipe = resolved(tmp_path, {"rows.jsonl": "\n".join(lines).encode()}, dataset=options)
-    with pytest.raises(Exception, match="personal_data") as refusal:
-        artifact(recipe, tmp_path)
-    recipe = resolved(tmp_path, {"rows.jsonl": "\n".join(lines).encode()}, dataset=options.replace("data: refuse", "data: warn"))
-    manifest = artifact(recipe, tmp_path, "taken")
+    files, options = {"rows.jsonl": "\n".join(lines).encode()}, f"{SPLIT}\nid_column: id\ngroup_column: customer"
+    actions = {"unreadable": "drop", "leakage": "warn", "wrong_labels": "warn"}
+    with pytest.raises(DatasetRefused) as refusal:
+        artifact(resolved(tmp_path, files, dataset=options, **actions, personal_data="refuse"), tmp_path)
+    manifest = artifact(resolved(tmp_path, files, dataset=options, **actions), tmp_path, "taken")
     found = {finding.check: finding for finding in manifest.findings}
     assert {"personal_data", "leakage", "torn_groups", "unreadable"} <= set(found)
     assert found["personal_data"].num_rows == len(values)
@@ -360,14 +362,14 @@ def test_labels_that_a_part_lacks(sound, tmp_path):
 
 
 def test_rare_labels_and_imbalance(tmp_path):
-    rows = _in_parts(sound_tickets(320))
+    rows = _in_parts(sound_tickets(400))
     road = [row for row in rows if row["queue"] == "road" and row["split"] == "train"][:3]
     rows = [row for row in rows if row["queue"] != "road" or row in road or row["split"] != "train"]
     said = _say(tmp_path, rows, f"{SPLIT}\nlimits: {{imbalance: 10}}")
     messages = {found.check: found.message for found in said.findings}
     assert "road (3)" in messages["rare_labels"]
     assert "'road' 3 (" in messages["imbalance"]
-    assert said.checks - {"wrong_labels"} == {"rare_labels", "imbalance"}
+    assert said.checks == {"rare_labels", "imbalance"}
 
 
 def test_one_label_and_no_rows_for_a_part(sound, tmp_path):

@@ -7,7 +7,8 @@ every accident large. Sizes and their sources:
   0.001, kinds that are expected fewer than five times pooled (Cochran 1954). Two labels that go from 50:50 to 36:64 are 0.12 apart.
 * lengths: Kolmogorov-Smirnov distance of at least 0.1, and beyond its critical value at 0.001, 1.95 sqrt(1/n + 1/m) (Smirnov 1948).
 * words: Jensen-Shannon distance of at least 0.25 (corrected), or at least a tenth of the new words unknown. Rabanser et al. 2019,
-  "Failing Loudly", find such univariate two-sample tests the most dependable.
+  "Failing Loudly", find such univariate two-sample tests the most dependable. Profiles keep no rare words, so a word that one of
+  them lacks is taken to have been just too rare for it, where that can be.
 * new and vanished labels: facts, told whatever their number.
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.statistics.entropy import jensen_shannon
-from softprompt.data.statistics.profile import DatasetProfile
+from softprompt.data.statistics.profile import FEWEST_ROWS_A_WORD, MOST_WORDS, DatasetProfile
 
 LARGEST_DISTANCE = 0.1
 LARGEST_WORD_DISTANCE = 0.25
@@ -126,7 +127,8 @@ def _unknown_words(old: DatasetProfile, new: DatasetProfile) -> Drift | None:
     num_kept = sum(new.words.values())
     if not old.words or not num_kept:
         return None
-    unknown = {word: count for word, count in new.words.items() if word not in old.words}
+    fewest = _fewest_that_show(old, old.num_rows / new.num_rows)
+    unknown = {word: count for word, count in new.words.items() if word not in old.words and count >= fewest}
     share = sum(unknown.values()) / num_kept
     if share < MOST_UNKNOWN_WORDS:
         return None
@@ -139,7 +141,8 @@ def _other_words(old: DatasetProfile, new: DatasetProfile) -> Drift | None:
     if not old.words or not new.words:
         return None
     names = sorted(set(old.words) | set(new.words))
-    first, second = _counts(old.words, names), _counts(new.words, names)
+    ratio = new.num_rows / old.num_rows
+    first, second = _with_rare(old, new.words, names, 1 / ratio), _with_rare(new, old.words, names, ratio)
     distance = jensen_shannon(first, second)
     if distance < LARGEST_WORD_DISTANCE:
         return None
@@ -148,6 +151,25 @@ def _other_words(old: DatasetProfile, new: DatasetProfile) -> Drift | None:
     fewer = ", ".join(names[place] for place in np.argsort(change, kind="stable")[:MOST_NAMED])
     said = f"The words changed (distance {distance:.2f}): more of {more}; fewer of {fewer}."
     return Drift("words", distance, LARGEST_WORD_DISTANCE, said)
+
+
+def _fewest_that_show(profile: DatasetProfile, ratio: float) -> float:
+    """Rows of another dataset that a word must stand in for its absence from this profile to be no accident."""
+    from scipy.stats import gamma
+
+    # With this mean a Poisson variable stays at or below the rarest kept count with probability `SIGNIFICANCE`.
+    return float(gamma.ppf(1 - SIGNIFICANCE, _most_unseen(profile) + 1)) / ratio
+
+
+def _with_rare(profile: DatasetProfile, others: Mapping[str, int], names: list[str], ratio: float) -> NDArray[np.float64]:
+    """Counts of these words; of those that the profile does not keep, what it would have if nothing had changed, if it can."""
+    unseen = _most_unseen(profile)
+    return np.array([profile.words.get(name) or min(others[name] * ratio, unseen) for name in names], dtype=float)
+
+
+def _most_unseen(profile: DatasetProfile) -> int:
+    """The most rows that a word can stand in and not be kept."""
+    return FEWEST_ROWS_A_WORD - 1 if len(profile.words) < MOST_WORDS else min(profile.words.values())
 
 
 def _counts(counts: Mapping[str, int], names: list[str]) -> NDArray[np.float64]:
