@@ -100,7 +100,7 @@ class FindingActions(Document):
     near_duplicates: RowAction = "warn"
     """Almost the same input within one part."""
     leakage: RowAction = "drop"
-    """Training or validation rows that ask what a test row asks, exactly or almost."""
+    """Rows that ask what a row of a later part asks (a training row what a validation or test row does), exactly or almost."""
     wrong_labels: RowAction = "warn"
     """Labels that a model of the other rows finds very unlikely."""
     poison: RowAction = "warn"

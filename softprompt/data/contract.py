@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from softprompt.data.reading.records import Record
 from softprompt.data.rows import Part, Row
+from softprompt.data.text.characters import whitespace_only
 from softprompt.recipe import DatasetSpec
 
 PART_NAMES: dict[str, Part] = {
@@ -23,6 +24,7 @@ PART_NAMES: dict[str, Part] = {
     "test": "test",
 }
 """What a split column may say, in any case."""
+MOST_COLUMNS_NAMED = 12
 CONVERSATION = "messages"
 """The template field that a rendered conversation fills."""
 
@@ -101,7 +103,7 @@ class Contract:
         if not answers:
             raise RowFault("the conversation has no answer of an assistant")
         for place in answers:
-            if not messages[place]["content"].strip():
+            if whitespace_only(messages[place]["content"]):
                 raise RowFault(f"message {place + 1} of the conversation is empty")
             try:
                 text = self._render_chat(messages[:place])
@@ -135,6 +137,8 @@ def _as_text(value: Any) -> str:
         raise PydanticCustomError("not_text", "is {kind}, not text", {"kind": "null" if value is None else type(value).__name__})
     if not value.strip():
         raise PydanticCustomError("empty", "is empty")
+    if not (value.isascii() and value.isprintable()) and whitespace_only(value):
+        raise PydanticCustomError("empty", "shows nothing: all of it is invisible characters")
     return value
 
 
@@ -168,6 +172,11 @@ def _sentence(error: ValidationError, cells: Mapping[str, Any]) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     column, *inside = first["loc"]
     if first["type"] == "missing" and not inside:
-        return f"no column {column!r}; there are {', '.join(map(repr, cells)) or 'none'}"
+        return f"no column {column!r}; there are {_listed([*cells]) or 'none'}"
     where = f"column {column!r}" + "".join(f", {part!r}" if isinstance(part, str) else f", item {part + 1}" for part in inside)
     return f"{where} {first['msg']}" if first["type"] in ("not_text", "empty", "part", "flag") else f"{where}: {first['msg']}"
+
+
+def _listed(columns: list[str]) -> str:
+    more = len(columns) - MOST_COLUMNS_NAMED
+    return ", ".join(map(repr, columns[:MOST_COLUMNS_NAMED])) + (f" and {more} more" if more > 0 else "")

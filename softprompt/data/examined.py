@@ -14,6 +14,7 @@ from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Row, Severity
 from softprompt.data.split import leaders, moved
 from softprompt.data.table import INPUT, RowTable
 from softprompt.data.text.personal_data import mask
+from softprompt.documents import canonical_json
 from softprompt.recipe import FindingActions, Recipe, RowAction
 
 Rows = NDArray[np.int64]
@@ -120,6 +121,15 @@ class Examined:
         """Rows by their places, in their parts."""
         return self.table.take(rows, self.part)
 
+    def by_content(self, rows: Rows) -> Rows:
+        """Places among these rows, in an order that follows from what they say, not from where they stand in their files."""
+        said = [canonical_json([row.inputs, row.target, row.subgroups, row.must_pass]) for row in self.take(rows)]
+        return np.array(sorted(range(len(rows)), key=said.__getitem__), np.int64)
+
+    def by_digest(self, rows: Rows) -> Rows:
+        """These rows in an order that follows from what they say but for case and white space: quicker than `by_content`."""
+        return rows[np.lexsort((self.measures.target_digest[rows], self.measures.input_digest[rows]))]
+
     def texts(self, rows: Rows | Sequence[int]) -> list[str]:
         """The inputs of some rows, columns joined by line ends."""
         return ["\n".join(row.inputs.values()) for row in self.table.take(rows)]
@@ -145,10 +155,10 @@ class Examined:
             message += " They were left out." if len(found.rows) > 1 else " It was left out."
         first = found.rows[:MOST_PLACES]
         rows = self.take(first)
-        details = (
-            tuple(found.said_of(place, row) for place, row in zip(first.tolist(), rows, strict=True)) if found.detail else ()
-        )
-        self.findings.append(Finding(found.check, severity, message, len(found.rows), tuple(row.place for row in rows), details))
+        details = tuple(found.said_of(*item) for item in zip(first.tolist(), rows, strict=True)) if found.detail else ()
+        places = tuple(row.place for row in rows)
+        # Whatever a check says: labels, groups and phrases may hold personal data, too.
+        self.findings.append(Finding(found.check, severity, mask(message), len(found.rows), places, details))
 
     def action(self, check: str) -> RowAction:
         """What the recipe wants done about a check's findings."""

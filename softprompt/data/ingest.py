@@ -33,6 +33,7 @@ class Faults:
         """One more."""
         self.count += 1
         if len(self.first) < MOST_PLACES:
+            # A file without a header has somebody's row for column names.
             self.first.append((f"{record.file}:{record.line}", mask(why)))
 
 

@@ -1,29 +1,26 @@
 """Planted faults: a dataset with known defects, to show that validation finds them and finds nothing else.
 
-Every row carries at most one fault, so the truth names each faulty line under exactly one kind.
+Every row carries at most one fault, so the truth names each faulty line under exactly one kind. What a kind does to a row is in
+`fault_kinds.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from softprompt.embedded.fault_kinds import BREAKERS, CHANGES, Change, Row, encode_row, mislabel, say_again
 from softprompt.embedded.phrases import pick
 
-Row = dict[str, Any]
+COPY_KINDS = ("duplicates", "near_duplicates", "conflicts", "leakage", "near_leakage")
+CHANGE_KINDS = (*CHANGES, *BREAKERS)
+KINDS = (*COPY_KINDS, *CHANGE_KINDS)
+"""Every kind of fault; `broken` stands for the kinds of unreadable rows."""
+BROKEN_KINDS = tuple(BREAKERS)
 
-COPY_KINDS = ("duplicates", "leakage")
-CHANGE_KINDS = ("wrong_labels", "invalid_json", "missing_column", "nan", "empty_text", "wrong_type")
-KINDS = COPY_KINDS + CHANGE_KINDS
-"""Every kind of fault; `broken` stands for the five kinds of unreadable rows."""
-BROKEN_KINDS = CHANGE_KINDS[1:]
-
-
-def encode_row(row: Mapping[str, Any]) -> str:
-    """One row as one line of JSON, without the newline."""
-    return json.dumps(row, ensure_ascii=False)
+_LEAKS = ("leakage", "near_leakage")
+_ALMOST = ("near_duplicates", "near_leakage")
 
 
 def plant_faults(
@@ -38,9 +35,9 @@ def plant_faults(
         num_each: faulty lines of each kind.
 
     Returns:
-        The lines without newlines, and for each kind its 1-based line numbers. A copied row (`duplicates`, `leakage`)
-        stands after its original, and the number is the copy's. With `leakage` every row has a column `split`
-        (`train`, `validation` or `test`), and a copy's split is not its original's.
+        The lines without newlines, and for each kind its 1-based line numbers. A copied row (`COPY_KINDS`) stands after its
+        original, and the number is the copy's; of `conflicts` both are named, and of a leak the one that is not in `test`.
+        With a leak every row has a column `split` (`train`, `validation` or `test`), and a copy's split is not its original's.
 
     Raises:
         ValueError: an unknown kind, or too few rows for this many faults.
@@ -49,7 +46,7 @@ def plant_faults(
     if num_each * len(chosen) > len(rows):
         raise ValueError(f"{len(rows)} rows cannot carry {num_each} faults of {len(chosen)} kinds; give more rows")
     sound = [dict(row) for row in rows]
-    if "leakage" in chosen:
+    if set(chosen) & set(_LEAKS):
         for row in sound:
             row["split"] = pick(("train",) * 8 + ("validation", "test"), rng)
     entries: list[tuple[str, str]] = [("", encode_row(row)) for row in sound]
@@ -59,15 +56,21 @@ def plant_faults(
     for position, index in enumerate(victims):
         kind = chosen[position % len(chosen)]
         if kind in COPY_KINDS:
-            copies.append((index, kind, _copy(sound[index], kind, position)))
+            copies.append((index, kind, _copy(sound[index], kind, position, queues, rng)))
         else:
-            entries[index] = (kind, _BREAKERS[kind](dict(sound[index]), queues, rng))
+            entries[index] = (kind, _faulty_line(_CHANGE[kind](dict(sound[index]), queues, rng)))
     # From the last original to the first: what is inserted behind an original never moves one still to be handled.
     for index, kind, copy in sorted(copies, key=lambda item: -item[0]):
         place = index + 1 + int(rng.random() * (len(entries) - index))
-        entries.insert(place, (kind, encode_row(copy)))
+        leaks_original = kind in _LEAKS and copy["split"] == "test"
+        if kind == "conflicts" or leaks_original:
+            entries[index] = (kind, entries[index][1])
+        entries.insert(place, ("" if leaks_original else kind, encode_row(copy)))
     truth = {kind: [number for number, (fault, _) in enumerate(entries, 1) if fault == kind] for kind in chosen}
     return [line for _, line in entries], truth
+
+
+_CHANGE: dict[str, Change] = {**CHANGES, **BREAKERS}
 
 
 def _resolve_kinds(kinds: Sequence[str]) -> list[str]:
@@ -85,46 +88,15 @@ def _distinct_indices(num_rows: int, num_wanted: int, rng: Random) -> list[int]:
     return sorted(range(num_rows), key=lambda _: rng.random())[:num_wanted]
 
 
-def _copy(row: Row, kind: str, number: int) -> Row:
-    """The same text under a new id; for `leakage` in another split, else in the same one."""
+def _copy(row: Row, kind: str, number: int, queues: Sequence[str], rng: Random) -> Row:
+    """The same or almost the same text under a new id; for a leak in another split, else in the same one."""
     copy = {**row, "id": f"{row['id']}-{kind}-{number}"}
-    if kind == "leakage":
+    if kind in _LEAKS:
         copy["split"] = "test" if row["split"] == "train" else "train"
-    return copy
+    if kind == "conflicts":
+        return mislabel(copy, queues, rng)
+    return say_again(copy, rng) if kind in _ALMOST else copy
 
 
-def _mislabel(row: Row, queues: Sequence[str], rng: Random) -> str:
-    return encode_row({**row, "queue": pick([queue for queue in queues if queue != row["queue"]], rng)})
-
-
-def _truncate(row: Row, queues: Sequence[str], rng: Random) -> str:
-    line = encode_row(row)
-    return line[: len(line) // 2]
-
-
-def _drop_column(row: Row, queues: Sequence[str], rng: Random) -> str:
-    del row[pick(("text", "queue"), rng)]
-    return encode_row(row)
-
-
-def _put_nan(row: Row, queues: Sequence[str], rng: Random) -> str:
-    return encode_row({**row, "text": float("nan")})
-
-
-def _empty(row: Row, queues: Sequence[str], rng: Random) -> str:
-    return encode_row({**row, "text": pick(("", "   ", "\n"), rng)})
-
-
-def _mistype(row: Row, queues: Sequence[str], rng: Random) -> str:
-    wrong: Any = pick((17, ["a", "list"], {"an": "object"}, None), rng)
-    return encode_row({**row, "text": wrong})
-
-
-_BREAKERS: dict[str, Callable[[Row, Sequence[str], Random], str]] = {
-    "wrong_labels": _mislabel,
-    "invalid_json": _truncate,
-    "missing_column": _drop_column,
-    "nan": _put_nan,
-    "empty_text": _empty,
-    "wrong_type": _mistype,
-}
+def _faulty_line(faulty: Row | str) -> str:
+    return faulty if isinstance(faulty, str) else encode_row(faulty)

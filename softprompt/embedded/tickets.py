@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
-from softprompt.embedded.faults import KINDS, Row, encode_row, plant_faults
+from softprompt.embedded.fault_kinds import Row, encode_row
+from softprompt.embedded.faults import KINDS, plant_faults
 from softprompt.embedded.messages import REGIONS, draw_mood, write_message
 from softprompt.embedded.phrases import FOLDER, Facts, draw_facts, expand, load_bank, pick, spell
 

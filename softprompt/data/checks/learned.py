@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from softprompt.data.checks.lengths import Lengths
+from softprompt.data.checks.repeats import first_of
 from softprompt.data.dataset import BaselineRecord, fetch_manifest
 from softprompt.data.examined import Examined, Found, Rows, shown
 from softprompt.data.rows import PARTS
@@ -50,7 +51,8 @@ class Learned:
 
 def learn(data: Examined, learned: Learned) -> Iterator[Found]:
     """Fit, look, and tell; what was learned is put into `learned` as it goes."""
-    rows = data.sample(data.rows_of(), data.recipe.dataset.limits.sample_rows)
+    # Folds are dealt in the order of rows; in one of their own, what is found does not depend on that of the files.
+    rows = data.by_digest(data.sample(data.rows_of(), data.recipe.dataset.limits.sample_rows))
     texts = data.texts(rows)
     if data.recipe.task.type == "classification":
         yield from _wrong_labels(data, learned, rows, texts)
@@ -65,7 +67,7 @@ def learn(data: Examined, learned: Learned) -> Iterator[Found]:
 def _wrong_labels(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:
     seed = data.recipe.dataset.split.seed
     labels = [data.label_names[code] for code in data.label[rows]]
-    result = likely_wrong_labels(texts, labels, seed=seed, most_rows=len(texts), groups=data.near[rows].tolist())
+    result = likely_wrong_labels(texts, labels, seed=seed, most_rows=len(texts), groups=first_of(data.near[rows, None]).tolist())
     _note_sample(data, learned, "wrong_labels", result.num_judged)
     if not result.found:
         return
@@ -118,7 +120,7 @@ def _languages(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -
     total = sum(known.values())
     few = [name for name, count in known.items() if count < FEW_LANGUAGE_SHARE * total]
     if few and max(known.values()) > total / 2:
-        strange = rows[np.isin(found, few)]
+        strange = np.sort(rows[np.isin(found, few)])
         names = dict(zip(rows.tolist(), found.tolist(), strict=True))
         message = (
             f"Most rows are in {next(iter(known))}, {len(strange):,} look like other languages ({', '.join(sorted(few)[:8])}). "

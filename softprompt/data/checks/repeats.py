@@ -6,20 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.examined import Examined, Found, Rows, rows_that, shown
-from softprompt.data.rows import Row
-from softprompt.data.split import TEST
+from softprompt.data.rows import PARTS, Row
 
 
 def check_duplicates(data: Examined) -> Iterator[Found]:
-    """The same input and answer again, in one part; the first stays."""
+    """The same input and answer again, in one part; one of them stays."""
     rows = data.rows_of()
     key = np.stack([data.measures.input_digest[rows], data.measures.target_digest[rows], data.part[rows].astype(np.uint64)], 1)
-    first = first_of(key)
-    again = np.nonzero(first != np.arange(len(rows)))[0]
+    keeper = _keepers(data, "duplicates", rows, key)
+    again = np.array(sorted(row for row in keeper if row != keeper[row]), np.int64)
     if len(again):
-        original = dict(zip(rows[again].tolist(), rows[first[again]].tolist(), strict=True))
         message = f"{rows_that(len(again), 'repeats', 'repeat')} another row's input and answer."
-        yield Found("duplicates", message, rows[again], lambda place, _: f"as {data.take([original[place]])[0].place}")
+        yield Found("duplicates", message, again, lambda place, _: f"as {data.take([keeper[place]])[0].place}")
 
 
 def check_conflicts(data: Examined) -> Iterator[Found]:
@@ -41,34 +39,34 @@ def check_conflicts(data: Examined) -> Iterator[Found]:
 
 
 def check_near_duplicates(data: Examined) -> Iterator[Found]:
-    """Almost the same input as an earlier row of the same part; equal inputs are duplicates' or conflicts' business."""
-    rows = data.rows_of()
-    _, unique = np.unique(data.measures.input_digest[rows], return_index=True)
-    rows = rows[np.sort(unique)]
-    first = first_of(np.stack([data.near[rows], data.part[rows].astype(np.int64)], 1))
-    again = np.nonzero(first != np.arange(len(rows)))[0]
+    """Almost the same input as another row of the same part; equal inputs are duplicates' or conflicts' business."""
+    rows, digest = data.rows_of(), data.measures.input_digest
+    keeper = _keepers(data, "near_duplicates", rows, np.stack([data.near[rows], data.part[rows].astype(np.int64)], 1))
+    again = np.array(sorted(row for row in keeper if digest[row] != digest[keeper[row]]), np.int64)
     if len(again):
-        original = dict(zip(rows[again].tolist(), rows[first[again]].tolist(), strict=True))
         message = f"{rows_that(len(again), 'says', 'say')} almost what another row of their part says."
-        yield Found("near_duplicates", message, rows[again], lambda place, _: f"like {data.take([original[place]])[0].place}")
+        yield Found("near_duplicates", message, again, lambda place, _: f"like {data.take([keeper[place]])[0].place}")
 
 
 def check_leakage(data: Examined) -> Iterator[Found]:
-    """Training and validation rows whose input is, or almost is, a test row's: a test must ask what training never saw."""
+    """Rows whose input is, or almost is, that of a later part's row: a test must ask what nothing before it saw."""
     rows = data.rows_of()
-    tested = data.part[rows] == TEST
-    exact = np.isin(data.measures.input_digest[rows], data.measures.input_digest[rows[tested]])
-    almost = np.isin(data.near[rows], data.near[rows[tested]])
-    leaked = rows[~tested & (exact | almost)]
-    if len(leaked):
-        same = set(rows[~tested & exact].tolist())
-        message = (
-            f"{rows_that(len(leaked), 'asks', 'ask')} in training or validation what a test row asks: {len(same):,} in the same "
-            f"words, {len(leaked) - len(same):,} almost."
-        )
-        yield Found(
-            "leakage", message, leaked, lambda place, row: f"{row.part}, {'the same' if place in same else 'almost the same'}"
-        )
+    latest = _latest_part(data, data.near, rows)
+    leaked = rows[data.part[rows] < latest]
+    if not len(leaked):
+        return
+    asked_by = dict(zip(rows.tolist(), latest.tolist(), strict=True))
+    same = set(rows[data.part[rows] < _latest_part(data, data.measures.input_digest, rows)].tolist())
+    message = (
+        f"{rows_that(len(leaked), 'asks', 'ask')} in training or validation what a row of a later part asks: {len(same):,} in "
+        f"the same words, {len(leaked) - len(same):,} almost."
+    )
+    yield Found(
+        "leakage",
+        message,
+        leaked,
+        lambda place, row: f"{row.part}, {'the same' if place in same else 'almost the same'} in {PARTS[asked_by[place]]}",
+    )
 
 
 def check_torn_groups(data: Examined) -> Iterator[Found]:
@@ -93,5 +91,28 @@ def first_of(key: NDArray[np.integer]) -> Rows:
     return found
 
 
+def _keepers(data: Examined, check: str, rows: Rows, key: NDArray[np.integer]) -> dict[int, int]:
+    """Rows that share their key -> the one of them that stays: the first in the files, as people read them.
+
+    Where the others are dropped, the first by content: the same rows in another order leave the same dataset.
+    """
+    first = first_of(key)
+    shared = np.isin(first, first[first != np.arange(len(rows))])
+    rows, key = rows[shared], key[shared]
+    if data.action(check) == "drop":
+        order = data.by_content(rows)
+        rows, key = rows[order], key[order]
+    return dict(zip(rows.tolist(), rows[first_of(key)].tolist(), strict=True))
+
+
 def _answer(_: int, row: Row) -> str:
     return f"{row.part}, {shown(row.target)}"
+
+
+def _latest_part(data: Examined, key: NDArray[np.integer], rows: Rows) -> NDArray[np.int8]:
+    """For each of these rows the last part that any of them with its key is in."""
+    _, group = np.unique(key[rows], return_inverse=True)
+    last = np.zeros(len(rows), np.int8)
+    np.maximum.at(last, group, data.part[rows])
+    found: NDArray[np.int8] = last[group]
+    return found

@@ -38,9 +38,7 @@ def check_texts(data: Examined, check: str) -> Iterator[Found]:
 
 
 def _explained(row: Row, wanted: TextFlag, flags: int) -> str:
-    for flag in TextFlag:
-        if flag & wanted & flags:
-            for text in (*row.inputs.values(), row.target):
-                if said := explain(text, flag):
-                    return said
-    return ""
+    """Each flag once, by the first text that has it."""
+    texts = (*row.inputs.values(), row.target)
+    said = (next(filter(None, (explain(text, flag) for text in texts)), "") for flag in TextFlag if flag & wanted & flags)
+    return ", ".join(filter(None, said))

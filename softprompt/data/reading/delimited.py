@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from softprompt.data.reading import limits
 from softprompt.data.reading.lines import TooLong, encoding_fault
 from softprompt.data.reading.records import Record
+from softprompt.data.text.personal_data import mask
 from softprompt.errors import DatasetRefused
 
 
@@ -135,7 +136,7 @@ def _header(name: str, line: int, cells: list[str], fault: str) -> list[str]:
             "The header of the dataset cannot be used.",
             where=f"{name}:{line}",
             expected="a name for each column, no two the same",
-            actual=actual,
+            actual=mask(actual),
             hint="pandas writes a column without a name unless it is told index=False." if "no name" in actual else "",
         )
     return cells
