@@ -65,6 +65,7 @@ def difference(spy, expected):
     return max(abs(mine[step] - theirs[step]) / theirs[step] for step in theirs)
 
 
+@pytest.mark.slow  # tests/unit/tuning/test_workers.py shows the same without Ray
 def test_two_workers_give_the_curve_of_one(train, alone):
     spy, _, facts = train("two", 2)
     assert (alone[2]["num_workers"], facts["num_workers"]) == (1, 2)

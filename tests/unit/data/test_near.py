@@ -46,7 +46,7 @@ def test_piece_hashes_are_those_of_each_text_by_itself(texts):
 @pytest.mark.parametrize("limit", [0.6, 0.8, 0.9])
 def test_pairs_are_those_of_a_comparison_of_all_with_all(limit):
     found, wanted = set(), set()
-    for seed in range(5):
+    for seed in range(2):
         texts = some_texts(seed)
         near = signatures(texts)
         found |= {
@@ -54,7 +54,7 @@ def test_pairs_are_those_of_a_comparison_of_all_with_all(limit):
         }
         wanted |= {(seed, i, j) for i, j in combinations(range(len(texts)), 2) if jaccard(texts[i], texts[j]) >= limit}
     assert found <= wanted, "a pair that is reported is that similar"
-    assert len(wanted) > 50
+    assert len(wanted) > 20
     assert len(found) >= 0.97 * len(wanted)
 
 
