@@ -143,6 +143,8 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
 def test_the_dataset_is_logged_with_its_place_and_digest_and_without_secrets(tracking, passed):
     uri, artifacts = tracking
     secret = "https://me:password@data.example/rows.jsonl?X-Amz-Signature=secret"
+    # MLflow knows a dataset by name and digest, and keeps the place that it was first logged from.
+    manifest = passed.manifest.model_copy(update={"content_digest": "c" * 64})
     spec = passed.resolved.recipe.dataset.model_copy(update={"uri": secret})
     resolved = passed.resolved.model_copy(
         update={
@@ -150,18 +152,18 @@ def test_the_dataset_is_logged_with_its_place_and_digest_and_without_secrets(tra
             "recipe": passed.resolved.recipe.model_copy(update={"dataset": spec}),
         }
     )
-    run = mlflow_client(uri).get_run(start_run(uri, resolved, passed.manifest, artifacts=artifacts))
+    run = mlflow_client(uri).get_run(start_run(uri, resolved, manifest, artifacts=artifacts))
     (logged,) = run.inputs.dataset_inputs
     assert [(tag.key, tag.value) for tag in logged.tags] == [("mlflow.data.context", "train, validation, test")]
     assert (logged.dataset.name, logged.dataset.source_type) == ("colours", "softprompt")
     assert json.loads(logged.dataset.source) == {
         "files": [{"uri": "https://data.example/rows.jsonl", "sha256": resolved.dataset.sha256}],
-        "content_digest": passed.manifest.content_digest,
+        "content_digest": manifest.content_digest,
     }
-    assert json.loads(logged.dataset.profile)["num_rows"] == passed.manifest.num_rows
+    assert json.loads(logged.dataset.profile)["num_rows"] == manifest.num_rows
     assert run.data.params["dataset.uri"] == "https://data.example/rows.jsonl"
-    assert run.data.metrics["validate_dataset/baseline/test_accuracy"] == passed.manifest.baseline.test_accuracy
-    assert run.data.metrics["validate_dataset/train_rows"] == passed.manifest.num_rows["train"]
+    assert run.data.metrics["validate_dataset/baseline/test_accuracy"] == manifest.baseline.test_accuracy
+    assert run.data.metrics["validate_dataset/train_rows"] == manifest.num_rows["train"]
 
 
 def test_the_source_of_a_logged_dataset_gives_the_files_as_long_as_they_are_what_they_were(passed, tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from softprompt.cli import app
+from softprompt.data.examined import Found
 from softprompt.data.report import DatasetReport
-from softprompt.data.rows import PARTS
+from softprompt.data.rows import PARTS, Row
 from tests.builders import colour_rows, write_jsonl, write_recipe
 
 
@@ -98,6 +99,24 @@ def test_what_rows_say_is_printed_as_it_is_and_personal_data_is_not(recipe, tmp_
     assert "[bold]x[/]" in result.stdout
 
 
+def test_an_id_and_a_fault_are_masked_too(recipe, tmp_path):
+    recipe.write_text(
+        recipe.read_text().replace("  target_column", "  id_column: who\n  must_pass_column: always\n  target_column")
+    )
+    rows = [row | {"who": f"jane{number}@example.com", "always": "no"} for number, row in enumerate(colour_rows())]
+    rows[2]["text"] = "sky\u200bline"
+    rows[3]["always"] = "ask jane@example.com"
+    result = validate(write_jsonl(tmp_path / "mine.jsonl", rows), "--recipe", recipe, "--json", tmp_path / "r.json")
+    assert "mine.jsonl:3 (j…@…)" in result.stdout
+    assert "mine.jsonl:4  column 'always' says" in result.stdout
+    assert "jane" not in result.stdout + (tmp_path / "r.json").read_text()
+
+
+def test_what_a_check_says_of_a_row_is_masked():
+    found = Found("any", "It is so.", detail=lambda place, row: f"{place}: {row.target}")
+    assert found.said_of(3, Row("x", 1, {}, "to jane@example.com")) == "3: to j…@…"
+
+
 def test_rows_that_moved_with_their_cluster_are_listed_without_a_warning(recipe, tmp_path):
     recipe.write_text(recipe.read_text().replace("  target_column", "  group_column: customer\n  target_column"))
     rows = [row | {"customer": f"c{number // 10}"} for number, row in enumerate(colour_rows())]
@@ -114,6 +133,7 @@ def test_rows_that_moved_with_their_cluster_are_listed_without_a_warning(recipe,
     assert report.num_moved == len(report.moved) > 10
     row = report.moved[0]
     assert row.part != row.instead_of
+    assert row.place != row.leader
     number, leader = (int(place.split(":")[1]) - 1 for place in (row.place, row.leader))
     assert rows[number]["customer"] == rows[leader]["customer"]
     assert not [found for found in report.findings if "moved" in found.check]

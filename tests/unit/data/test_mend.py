@@ -5,13 +5,14 @@ import json
 
 import pyarrow.parquet as parquet
 import pytest
+from transformers import AutoTokenizer
 
 from softprompt.data import mend as mending
 from softprompt.data.mend import Outputs
 from softprompt.errors import InvalidRequest
 from softprompt.resolve import resolve_recipe
 from softprompt.validate import validate_here
-from tests.builders import colour_rows, write_jsonl, write_recipe
+from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
 
 ACTIONS = "{duplicates: drop, conflicts: drop, odd_characters: drop, personal_data: drop, near_duplicates: drop}"
 
@@ -129,31 +130,46 @@ def test_test_rows_of_their_own_go_to_a_file_of_their_own(recipe, tmp_path):
     assert {json.loads(line)["name"][0] for line in (tmp_path / "clean.jsonl").read_text().splitlines()} == {"r"}
 
 
-def test_a_conversation_stays_whole(tmp_path, llama_directory):
-    from transformers import AutoTokenizer
-
-    from tests.builders import save_llama
-
+@pytest.fixture
+def talks(tmp_path):
+    """A recipe of conversations, and a function that writes them."""
     base = save_llama(tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
     tokenizer.save_pretrained(base)
-
-    def talk(*texts):
-        return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
-
-    rows = [{"messages": talk(f"thing {number}", f"so {number}", "and", f"then {number}")} for number in range(60)]
-    rows[7] = {"messages": talk("thing", "so", "and " * 60, "then")}
-    recipe = write_recipe(tmp_path / "recipe.yaml", base, write_jsonl(tmp_path / "talks.jsonl", rows))
+    recipe = write_recipe(tmp_path / "recipe.yaml", base, tmp_path / "talks.jsonl")
     text = recipe.read_text().replace("target_column: colour", "messages_column: messages")
     text = text.replace("classification", "generation").replace('"Thing: {text}\\nColour:"', '"{messages}"')
     recipe.write_text(text.replace("metric: accuracy", "metric: exact_match"))
-    done = validate_here(str(recipe), "", fix=tmp_path / "clean.parquet")
-    kept = parquet.read_table(tmp_path / "clean.parquet").to_pylist()
-    assert kept == [row for number, row in enumerate(rows) if number != 7]
+    return recipe
+
+
+def talk(*texts):
+    return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(texts)]
+
+
+def long_talks(bad):
+    rows = [{"messages": talk(f"thing {number}", f"so {number}", "and", f"then {number}")} for number in range(60)]
+    rows[bad] = {"messages": talk("thing", "so", "and " * 60, "then")}
+    return rows
+
+
+def test_a_conversation_goes_as_a_whole(talks, tmp_path):
+    rows = long_talks(7)
+    write_jsonl(tmp_path / "talks.jsonl", rows)
+    done = validate_here(str(talks), "", fix=tmp_path / "clean.parquet")
+    assert parquet.read_table(tmp_path / "clean.parquet").to_pylist() == rows[:7] + rows[8:]
     assert done.mended.num_dropped == {"too_long": 1}
     with pytest.raises(InvalidRequest, match="Conversations do not fit"):
-        validate_here(str(recipe), "", fix=tmp_path / "clean.csv")
+        validate_here(str(talks), "", fix=tmp_path / "clean.csv")
+
+
+def test_a_turn_of_a_conversation_that_goes_no_longer_counts(talks, tmp_path):
+    rows = [row | {"part": "test" if number == 7 else ("train", "dev")[number % 2]} for number, row in enumerate(long_talks(7))]
+    write_jsonl(tmp_path / "talks.jsonl", rows)
+    talks.write_text(talks.read_text().replace("  messages", "  split_column: part\n  split: {test: 0.0}\n  messages"))
+    done = validate_here(str(talks), "", fix=tmp_path / "clean.jsonl")
+    assert [(found.check, found.message[:20]) for found in done.mended.remaining] == [("counts", "No rows for test; th")]
 
 
 class TestWhereItIsWritten:
