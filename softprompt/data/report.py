@@ -27,7 +27,7 @@ URGENT = ("personal_data", "poison", "instructions", "wrong_labels", "conflicts"
 TITLES: dict[Severity, str] = {
     "refuse": "Must be mended",
     "drop": "Rows were left out",
-    "warn": "To be looked at; training goes on",
+    "warn": "To be looked at",
 }
 Numbered = tuple[int, FindingRecord]
 """A finding, and its place among all."""
