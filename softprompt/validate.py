@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def validate_here(
         outputs = Outputs.at(fix, resolved.recipe.dataset) if fix else None
         if outputs:
             outputs.check(resolved, overwrite=overwrite)
-        with scratch_folder(cache_folder()) as folder:
+        with scratch_folder(cache_folder() / f".validate.{os.getpid()}.rows") as folder:
             found = examine(resolved, folder)
             report = dataset_report(resolved, found.data, found.learned)
             if html:

@@ -99,7 +99,7 @@ def said_of(recipe: ResolvedRecipe, folder: Path) -> Said:
     scratch = folder / "scratch"
     scratch.mkdir(exist_ok=True)
     try:
-        data, _ = examine(recipe, scratch)
+        data = examine(recipe, scratch).data
     except DatasetRefused as error:
         return Said((), str(error))
     try:

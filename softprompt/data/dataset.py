@@ -1,7 +1,6 @@
 """The dataset artifact: one Parquet file a part and a manifest. Immutable; the same rows give the same bytes."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,7 +98,7 @@ def write_dataset(
         baseline: `[R]` the classical baseline's answers, empty for rows that it was not asked; or nothing at all.
         manifest: What the artifact holds.
     """
-    draft = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+    draft = directory.with_name(f".{directory.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     for code, name in enumerate(PARTS):

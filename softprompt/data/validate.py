@@ -1,11 +1,11 @@
 """The step `validate_dataset`: files in, an immutable dataset out, or a refusal that names the rows to mend."""
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ def validate_dataset(resolved: ResolvedRecipe, dataset: Path, page: Path) -> Dat
         DatasetRefused: The rows would ruin a prompt; the message and the report name them.
         VerificationFailed: The dataset is no longer what it was when the recipe was resolved.
     """
-    with scratch_folder(dataset.parent) as folder:
+    with scratch_folder(dataset.with_name(f".{dataset.name}.rows")) as folder:
         found = examine(resolved, folder)
         data, learned = found.data, found.learned
         report = dataset_report(resolved, data, learned)
@@ -96,11 +96,18 @@ class Examination:
 
 
 @contextmanager
-def scratch_folder(parent: Path) -> Iterator[Path]:
-    """A folder for rows, gone at the end; beside what is made of them, as they may be more than `/tmp` holds."""
-    parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=parent, prefix=".rows.", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A folder for rows, gone at the end; what a killed run left under its name goes first.
+
+    Args:
+        folder: Beside what is made of the rows, which may be more than `/tmp` holds.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def examine(resolved: ResolvedRecipe, folder: Path) -> Examination:

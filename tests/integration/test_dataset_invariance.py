@@ -13,7 +13,8 @@ import pyarrow.parquet as parquet
 import pytest
 import zstandard
 
-from softprompt.data.dataset import read_manifest, read_part
+from softprompt.data.dataset import read_part
+from softprompt.data.report import DatasetReport, report_beside
 from softprompt.data.rows import PARTS
 from softprompt.embedded.fault_kinds import Row
 from softprompt.embedded.faults import plant_faults
@@ -66,7 +67,11 @@ WAYS: dict[str, dict[str, bytes]] = {
     "csv_zst": {"r.csv.zst": zstandard.compress(_delimited(ROWS, ","))},
     "backwards": {"r.jsonl": jsonl(ROWS[::-1])},
     "shuffled": {"r.jsonl": jsonl(random.Random(1).sample(ROWS, len(ROWS)))},
-    "folder": {"many/b.jsonl": jsonl(ROWS[:50]), "many/a.csv": _delimited(ROWS[50:90], ","), "many/c.parquet": _parquet(ROWS[90:])},
+    "folder": {
+        "many/b.jsonl": jsonl(ROWS[:50]),
+        "many/a.csv": _delimited(ROWS[50:90], ","),
+        "many/c.parquet": _parquet(ROWS[90:]),
+    },
 }
 
 
@@ -106,6 +111,12 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
     assert _hashes(tmp_path / "same") == first
 
 
+def _report(dataset: Path) -> DatasetReport:
+    """What the report beside a dataset says."""
+    file = report_beside(dataset.with_name(f"{dataset.name}.html"))
+    return DatasetReport.from_bytes(file.read_bytes(), source=str(file))
+
+
 def _hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
@@ -120,19 +131,20 @@ def test_added_rows_leave_the_others_where_they_were_and_what_moved_is_listed(tm
     _made(tmp_path, rows[:120], "few")
     joining = [row | {"id": f"new-{number}", "text": f"{row['text']}!"} for number, row in enumerate(rows[:60])]
     more = random.Random(3).sample([*rows, *joining], 260)
-    manifest = _made(tmp_path, more, "more", leakage="warn")
+    _made(tmp_path, more, "more", leakage="warn")
     before, after = _part_of(tmp_path / "few"), _part_of(tmp_path / "more")
     elsewhere = {name for name in before if before[name] != after[name]}
     joined = {row["id"] for row in rows[:60]}
     assert elsewhere, "some joined a cluster that goes elsewhere"
     assert elsewhere < joined
     assert all(after[row["id"]] == after[f"new-{number}"] for number, row in enumerate(rows[:60])), "clusters stay whole"
-    listed = {entry.partition("(")[2].partition(")")[0]: entry.rpartition(": ")[2] for entry in manifest.moved}
+    report = _report(tmp_path / "more")
+    listed = {entry.place.partition("(")[2].partition(")")[0]: entry.part for entry in report.moved}
     assert {name: part for name, part in listed.items() if name in before} == {name: after[name] for name in elsewhere}
-    assert manifest.num_moved == len(listed) == len(manifest.moved)
-    assert read_manifest(tmp_path / "few").num_moved == 0
-    alone = _made(tmp_path, joining, "alone")
-    assert alone.num_moved == 0
+    assert report.num_moved == len(listed) == len(report.moved)
+    assert _report(tmp_path / "few").num_moved == 0
+    _made(tmp_path, joining, "alone")
+    assert _report(tmp_path / "alone").num_moved == 0
     own = _part_of(tmp_path / "alone")
     assert {name for name, part in listed.items() if name in own} == {name for name in own if own[name] != after[name]}
 
@@ -144,12 +156,14 @@ def test_groups_are_never_torn_and_a_given_split_is_kept(tmp_path):
     assert all(len({parts[row["id"]] for row in rows[number::40]}) == 1 for number in range(40))
     assert set(parts.values()) == set(PARTS)
     given = [row | {"split": ("train", "Training", "dev", "test")[number % 4]} for number, row in enumerate(rows)]
-    manifest = artifact(
-        resolved(tmp_path, {"s.jsonl": jsonl(given)}, dataset=f"{OPTIONS}\nsplit_column: split\nsplit: {{test: 0.0}}"), tmp_path, "given"
+    artifact(
+        resolved(tmp_path, {"s.jsonl": jsonl(given)}, dataset=f"{OPTIONS}\nsplit_column: split\nsplit: {{test: 0.0}}"),
+        tmp_path,
+        "given",
     )
     said = {"train": "train", "Training": "train", "dev": "validation", "test": "test"}
     assert _part_of(tmp_path / "given") == {row["id"]: said[row["split"]] for row in given}
-    assert manifest.num_moved == 0
+    assert _report(tmp_path / "given").num_moved == 0
 
 
 def test_every_way_is_one_that_the_reader_knows():

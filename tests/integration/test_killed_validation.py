@@ -1,4 +1,4 @@
-"""Validation that is killed with SIGKILL, at every step and at any time: no half artifact, and the next run is as if nothing was."""
+"""Validation that is killed with SIGKILL, at every step and at any time: no half artifact, and the next run is as ever."""
 
 import hashlib
 import random
@@ -49,7 +49,7 @@ def undisturbed(validator, tmp_path_factory) -> tuple[dict[str, str], float]:
     folder, start = tmp_path_factory.mktemp("undisturbed"), time.monotonic()
     assert validator("whole", folder) == "finished"
     seconds = time.monotonic() - start
-    assert {path.name for path in folder.iterdir()} == {"dataset", "dataset.html"}, "no draft is left"
+    assert {path.name for path in folder.iterdir()} == {"dataset", "dataset.html", "dataset.html.json"}, "no draft is left"
     return hashes(folder), seconds
 
 
@@ -71,7 +71,9 @@ def check_after_kill(folder: Path, validator: Validator, expected: dict[str, str
     was_whole = is_whole(folder)
     if not was_whole:
         assert validator("whole", folder) == "finished"
-        assert {path.name for path in folder.iterdir()} == {"dataset", "dataset.html"}, "what was left is swept away"
+        assert {path.name for path in folder.iterdir()} == {"dataset", "dataset.html", "dataset.html.json"}, (
+            "what was left is swept away"
+        )
     assert hashes(folder) == expected
     return was_whole
 

@@ -44,7 +44,7 @@ def test_ray_finds_what_the_local_engine_finds(tmp_path, llama_directory, rows_f
         wishes = f"  engine: {engine}\n  on_finding: {{unreadable: drop}}\n  target_column"
         recipe.write_text(recipe.read_text().replace("  target_column", wishes, 1))
         (tmp_path / engine).mkdir()
-        found[engine], _ = examine(resolve_recipe(str(recipe)), tmp_path / engine)
+        found[engine] = examine(resolve_recipe(str(recipe)), tmp_path / engine).data
     here, there = found["local"], found["ray"]
     assert len(here.table) == 148
     assert here.findings == there.findings
