@@ -43,7 +43,10 @@ _INSTRUCTIONS = (
 _FOREIGN = {
     "Guten Tag, mein Paket ist leider immer noch nicht angekommen": ("obwohl es letzte Woche verschickt wurde", "was ist da los"),
     "Bonjour, je voudrais savoir pourquoi ma commande n'est pas arrivée": ("après deux semaines d'attente", "comme promis lundi"),
-    "Buenos días, quisiera devolver la lámpara que compré el mes pasado": ("porque llegó completamente rota", "sin haberla usado"),
+    "Buenos días, quisiera devolver la lámpara que compré el mes pasado": (
+        "porque llegó completamente rota",
+        "sin haberla usado",
+    ),
 }
 _LONG_LINE_CHARACTERS = 1_100_000
 _LONG_TEXT_WORDS = 600

@@ -66,7 +66,11 @@ WAYS: dict[str, dict[str, bytes]] = {
     "csv_zst": {"r.csv.zst": zstandard.compress(_delimited(ROWS, ","))},
     "backwards": {"r.jsonl": jsonl(ROWS[::-1])},
     "shuffled": {"r.jsonl": jsonl(random.Random(1).sample(ROWS, len(ROWS)))},
-    "folder": {"many/b.jsonl": jsonl(ROWS[:50]), "many/a.csv": _delimited(ROWS[50:90], ","), "many/c.parquet": _parquet(ROWS[90:])},
+    "folder": {
+        "many/b.jsonl": jsonl(ROWS[:50]),
+        "many/a.csv": _delimited(ROWS[50:90], ","),
+        "many/c.parquet": _parquet(ROWS[90:]),
+    },
 }
 
 
@@ -145,7 +149,9 @@ def test_groups_are_never_torn_and_a_given_split_is_kept(tmp_path):
     assert set(parts.values()) == set(PARTS)
     given = [row | {"split": ("train", "Training", "dev", "test")[number % 4]} for number, row in enumerate(rows)]
     manifest = artifact(
-        resolved(tmp_path, {"s.jsonl": jsonl(given)}, dataset=f"{OPTIONS}\nsplit_column: split\nsplit: {{test: 0.0}}"), tmp_path, "given"
+        resolved(tmp_path, {"s.jsonl": jsonl(given)}, dataset=f"{OPTIONS}\nsplit_column: split\nsplit: {{test: 0.0}}"),
+        tmp_path,
+        "given",
     )
     said = {"train": "train", "Training": "train", "dev": "validation", "test": "test"}
     assert _part_of(tmp_path / "given") == {row["id"]: said[row["split"]] for row in given}
