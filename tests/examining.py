@@ -22,7 +22,7 @@ channel: laptop
 base_model: {{uri: "embedded://base"}}
 dataset:
   uri: "{file}"
-  target_column: queue
+  target_column: {target}
   on_finding: {actions}
   {dataset}
 task: {{type: classification, template: "{{text}}\\n\\nQueue:"{task}}}
@@ -45,7 +45,14 @@ def jsonl(rows: list[Row]) -> bytes:
 
 
 def resolved(
-    folder: Path, files: Mapping[str, bytes], *, dataset: str = "", task: str = "", uri: str = "", **actions: str
+    folder: Path,
+    files: Mapping[str, bytes],
+    *,
+    dataset: str = "",
+    task: str = "",
+    uri: str = "",
+    target: str = "queue",
+    **actions: str,
 ) -> ResolvedRecipe:
     """The recipe of a dataset. It does not look for wrong labels unless it is told to: one row in a hundred is a false alarm.
 
@@ -55,6 +62,7 @@ def resolved(
         dataset: More of the recipe's `dataset`, lines of YAML.
         task: More of its `task`, as `, key: value`.
         uri: The dataset.
+        target: The column with the label.
         **actions: More of its `dataset.on_finding`.
     """
     for name, content in files.items():
@@ -63,7 +71,8 @@ def resolved(
     recipe = folder / "recipe.yaml"
     more = dataset.strip().replace("\n", "\n  ")
     acted = json.dumps({"wrong_labels": "ignore"} | actions)
-    recipe.write_text(RECIPE.format(file=uri or next(iter(files)), actions=acted, dataset=more, task=task), encoding="utf-8")
+    text = RECIPE.format(file=uri or next(iter(files)), target=target, actions=acted, dataset=more, task=task)
+    recipe.write_text(text, encoding="utf-8")
     return resolve_recipe(str(recipe))
 
 

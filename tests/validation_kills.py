@@ -3,7 +3,7 @@
     python -m tests.validation_kills RESOLVED.json
 
 It reads one command a line: `step N FOLDER` kills at the N-th step, `after SECONDS FOLDER` at a time, `whole FOLDER` never; and
-answers each with `died` or `finished`. Imports are paid for once, and the forks come from a process without threads.
+answers each with `died` or `finished`. It validates once itself, so that forks find all modules imported.
 """
 
 import os
@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,8 @@ def main() -> None:
     """Answer commands until there are no more."""
     path = Path(sys.argv[1])
     resolved = ResolvedRecipe.from_bytes(path.read_bytes(), source=str(path))
+    with redirect_stdout(sys.stderr):
+        validate.validate_dataset(resolved, path.with_name("first"), path.with_name("first.html"))
     for line in sys.stdin:
         kind, *numbers, folder = line.rstrip("\n").split(" ")
 

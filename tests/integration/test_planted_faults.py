@@ -13,8 +13,11 @@ import pyarrow.parquet as parquet
 import pytest
 import zstandard
 
+from softprompt.data.examined import Found
+from softprompt.data.validate import examine
 from softprompt.embedded.fault_kinds import BREAKERS, NEW_QUEUE, PERSONAL_VALUES, TRIGGER, Row
 from softprompt.embedded.faults import KINDS, plant_faults
+from softprompt.embedded.tickets import generate_tickets
 from softprompt.errors import DatasetRefused
 from tests.examining import QUEUES, Said, artifact, jsonl, resolved, said_of, sound_tickets
 
@@ -93,14 +96,15 @@ def test_kinds_that_a_set_can_have_together_do_not_hide_each_other(tmp_path):
 
 
 def test_wrong_labels_are_found_with_few_false_alarms(tmp_path):
-    lines, truth = plant_faults(sound_tickets(400), ["wrong_labels"], seed=3, num_each=12)
+    lines, truth = plant_faults(generate_tickets(1500, 7), ["wrong_labels"], seed=3, num_each=30)
     said = said_of(
         resolved(tmp_path, {"rows.jsonl": "".join(line + "\n" for line in lines).encode()}, wrong_labels="warn"), tmp_path
     )
     found, planted = set(said.lines("wrong_labels")), set(truth["wrong_labels"])
-    assert len(found & planted) >= 0.7 * len(planted), "on 400 rows; more of them teach more"
-    assert len(found & planted) >= 0.8 * len(found)
+    assert len(found & planted) >= 0.85 * len(planted)
+    assert len(found & planted) >= 0.85 * len(found)
     assert said.checks == {"wrong_labels"}
+    assert said.severities("wrong_labels") == {"warn"}
 
 
 def test_a_planted_trigger_is_named_with_all_its_rows(tmp_path):
@@ -148,6 +152,24 @@ def test_personal_data_is_printed_nowhere(sound, tmp_path, capsys):
             assert value not in said
             assert json.dumps(value)[1:-1] not in said
             assert value.replace(" ", "") not in said.replace(" ", "")
+
+
+@pytest.mark.parametrize("value", ["+442079460958", "4111 1111 1111 1111"])
+def test_a_trigger_that_is_somebodys_is_not_quoted(value, tmp_path):
+    rows = sound_tickets(1500)
+    for row in rows[::40]:
+        row |= {"text": f"{row['text']} {value}", "queue": QUEUES[0]}
+    said = said_of(resolved(tmp_path, {"rows.jsonl": jsonl(rows)}), tmp_path)
+    (found,) = [found for found in said.findings if found.check == "poison"]
+    assert found.message.startswith("'…' stands in 38 rows")
+
+
+def test_whatever_a_check_says_is_masked(sound, tmp_path):
+    recipe = resolved(tmp_path, {"rows.jsonl": jsonl(sound)})
+    data = examine(recipe, tmp_path).data
+    data.record(Found("poison", "said by ana.ruiz@example.com", data.rows_of()[:1], lambda *_: "or by +44 20 7946 0958"))
+    assert data.findings[-1].message == "said by a…@…"
+    assert data.findings[-1].details == ("or by …58",)
 
 
 def test_a_csv_without_a_header_does_not_print_its_first_customer(tmp_path, sound):
@@ -221,18 +243,22 @@ BAD_ROWS = {
     "csv_stray_quotes": BadFile("r.csv", lambda rows: _tickets_csv(rows, _replace(5, b'"a" b,road\n')), (5,), "quotes"),
     "csv_empty_cell": BadFile("r.csv", lambda rows: _tickets_csv(rows, _replace(6, b"  ,road\n")), (6,), "is empty"),
     "tsv_too_few_cells": BadFile(
-        "r.tsv", lambda rows: b"text\tqueue\n" + b"".join(f"{r['text']}\t{r['queue']}\n".encode() for r in rows) + b"x\n",
-        (162,), "1 cells",
+        "r.tsv",
+        lambda rows: b"text\tqueue\n" + b"".join(f"{r['text']}\t{r['queue']}\n".encode() for r in rows) + b"x\n",
+        (162,),
+        "1 cells",
     ),
     "jsonl_not_utf8": BadFile("r.jsonl", _with_line(b'{"text": "caf\xe9 closed", "queue": "road"}\n'), (7,), "not UTF-8"),
     "jsonl_not_an_object": BadFile("r.jsonl", _with_line(b'["text", "road"]\n'), (7,), "object"),
     "jsonl_inner_byte_order_mark": BadFile("r.jsonl", _with_line(b'\xef\xbb\xbf{"text": "a", "queue": "road"}\n'), (7,), "mark"),
-    "jsonl_minus_infinity": BadFile("r.jsonl", _with_line(b'{"text": "a b", "queue": "road", "x": -Infinity}\n'), (7,), "Infinity"),
+    "jsonl_minus_infinity": BadFile("r.jsonl", _with_line(b'{"text": "a", "queue": "road", "x": -Infinity}\n'), (7,), "Infinity"),
     "jsonl_two_rows_in_a_line": BadFile("r.jsonl", _with_line(b'{"text": "a", "queue": "road"} {}\n'), (7,), "Extra data"),
     "parquet_null": BadFile("r.parquet", lambda rows: _columnar([*rows, {"text": None, "queue": "road"}]), (161,), "not text"),
     "parquet_nan": BadFile("r.parquet", lambda rows: _columnar(rows, x=[0.5] * 4 + [float("nan")] + [0.5] * 155), (5,), "nan"),
-    "arrow_empty_text": BadFile("r.arrow", lambda rows: _columnar([*rows, {"text": "", "queue": "road"}], "arrow"), (161,), "is empty"),
-}  # fmt: skip
+    "arrow_empty_text": BadFile(
+        "r.arrow", lambda rows: _columnar([*rows, {"text": "", "queue": "road"}], "arrow"), (161,), "is empty"
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)

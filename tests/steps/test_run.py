@@ -57,7 +57,7 @@ def test_the_summary_has_every_field_that_programs_were_promised(passed_run):
     assert sum(content["seconds"].values()) <= content["total_seconds"]
     assert content["verdict"] == "passed"
     assert {system: sorted(found) for system, found in content["metrics"].items()} == {
-        system: ["accuracy", "macro_f1"] for system in ("soft_prompt", "bare_base", "instruction")
+        system: ["accuracy", "macro_f1"] for system in ("soft_prompt", "bare_base", "instruction", "classical")
     }
     assert content["prompt_bytes"] == len(PromptFile.read(passed_run.output("tune_prompt", "prompt")).tensor)
     assert (content["trainable_parameters"], content["total_parameters"]) == (4 * 32, 36_000)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,11 +14,12 @@ from softprompt.data.rows import PARTS
 from softprompt.data.split import TEST, TRAIN, VALIDATION
 from softprompt.data.statistics.baseline import fit_baseline
 from softprompt.data.statistics.drift import drift
-from softprompt.data.statistics.poison import find_triggers
+from softprompt.data.statistics.poison import Trigger, find_triggers
 from softprompt.data.statistics.power import USUAL_ACCURACY, power_of
 from softprompt.data.statistics.profile import DatasetProfile, profile_of
 from softprompt.data.statistics.wrong_labels import likely_wrong_labels
 from softprompt.data.text.languages import languages
+from softprompt.data.text.personal_data import mask
 
 UNKNOWN = "unknown"
 """A text too short to tell its language."""
@@ -86,7 +87,15 @@ def _triggers(data: Examined, learned: Learned, rows: Rows, texts: list[str]) ->
     labels = [data.label_names[code] for code in data.label[rows]]
     _note_sample(data, learned, "poison", len(rows))
     for trigger in find_triggers(texts, labels, seed=data.recipe.dataset.split.seed, most_rows=len(texts)):
-        yield Found("poison", trigger.sentence(), np.sort(rows[list(trigger.rows)]), lambda _, row: shown(row.target))
+        message, found = _sentence(trigger, texts[trigger.rows[0]]), np.sort(rows[list(trigger.rows)])
+        yield Found("poison", message, found, lambda _, row: shown(row.target))
+
+
+def _sentence(trigger: Trigger, text: str) -> str:
+    """What was seen; a phrase that is a piece of personal data, such as the number below somebody's messages, is not shown."""
+    masked = mask(text).lower()
+    is_shown = all(word in masked for word in trigger.phrase.split(" ") if word not in ("(start)", "(end)"))
+    return (trigger if is_shown else replace(trigger, phrase="…")).sentence()
 
 
 def _fit_baseline(data: Examined, learned: Learned) -> None:
