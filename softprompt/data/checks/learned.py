@@ -9,8 +9,8 @@ import numpy as np
 from softprompt.data.checks.lengths import Lengths
 from softprompt.data.checks.repeats import first_of
 from softprompt.data.dataset import BaselineRecord, fetch_manifest
-from softprompt.data.examined import Examined, Found, Rows, shown
-from softprompt.data.rows import PARTS
+from softprompt.data.examined import Examined, Found, Rows, rows_that, shown
+from softprompt.data.rows import PARTS, Severity
 from softprompt.data.split import TEST, TRAIN, VALIDATION
 from softprompt.data.statistics.baseline import fit_baseline
 from softprompt.data.statistics.drift import drift
@@ -25,6 +25,7 @@ UNKNOWN = "unknown"
 """A text too short to tell its language."""
 FEW_LANGUAGE_SHARE = 0.05
 """A second language in fewer rows than this is more likely an accident than a wish."""
+WARN: Severity = "warn"
 COARSE_DIFFERENCE = 0.1
 """Rows that cannot tell candidates apart that differ by ten points are too few for any choice between them."""
 
@@ -73,14 +74,21 @@ def _wrong_labels(data: Examined, learned: Learned, rows: Rows, texts: list[str]
     if not result.found:
         return
     issues = {int(rows[issue.row]): issue for issue in result.found}
-    many = f"{len(issues):,} rows have labels that a model of the other rows finds very unlikely. Read them, the surest first."
-    one = "One row has a label that a model of the other rows finds very unlikely. Read it."
-    yield Found(
-        "wrong_labels",
-        many if len(issues) > 1 else one,
-        np.array(list(issues), np.int64),
-        lambda place, _: f"{issues[place].given!r}, rather {issues[place].suggested!r} ({issues[place].confidence:.2f})",
-    )
+    suspects = np.array(list(issues), np.int64)
+    tested = data.part[suspects] == TEST
+    if data.action("wrong_labels") != "drop":
+        tested[:] = False
+    # A test without the rows that a simple model gets wrong would flatter every prompt: these are only told.
+    for found, severity in ((suspects[~tested], None), (suspects[tested], WARN)):
+        if len(found):
+            message = f"{rows_that(len(found), 'has a label', 'have labels')} that a model of the other rows finds very unlikely."
+            yield Found(
+                "wrong_labels",
+                f"{message} Read {'it' if len(found) == 1 else 'them, the surest first'}.",
+                found,
+                lambda place, _: f"{issues[place].given!r}, rather {issues[place].suggested!r} ({issues[place].confidence:.2f})",
+                severity,
+            )
 
 
 def _triggers(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:

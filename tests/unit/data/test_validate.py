@@ -9,7 +9,9 @@ from softprompt.data.dataset import read_manifest, read_part
 from softprompt.data.validate import validate_dataset
 from softprompt.errors import DatasetRefused, InvalidRecipe, VerificationFailed
 from softprompt.resolve import resolve_recipe
-from tests.builders import colour_rows, write_jsonl, write_recipe
+from tests.builders import COLOURS, colour_rows, write_jsonl, write_recipe
+
+PAIRS = [(colour, thing) for colour, things in COLOURS.items() for thing in things]
 
 
 def run(tmp_path, base, rows, *, name="dataset", edit=lambda text: text):
@@ -165,3 +167,22 @@ def test_a_killed_write_leaves_no_half_artifact(tmp_path, llama_directory, monke
     monkeypatch.undo()
     run(tmp_path, llama_directory, colour_rows())
     assert json.loads((tmp_path / "dataset" / "manifest.json").read_bytes())["schema_version"] == 1
+
+
+def test_a_test_row_with_an_unlikely_label_is_told_but_never_dropped(tmp_path, llama_directory):
+    """A test without the rows that a simple model gets wrong would flatter every prompt."""
+    rows = [{"text": f"{thing} {number}", "colour": colour} for number in range(40) for colour, thing in PAIRS]
+    for row in rows[::11]:
+        row["colour"] = "blue" if row["colour"] != "blue" else "red"
+
+    def dropping(text):
+        wishes = "on_finding: {wrong_labels: drop}\n  limits: {similarity: 1.0}"
+        return text.replace('limits: {similarity: 1.0}  # "ruby number 1" and "ruby number 10" are two rows here', wishes)
+
+    manifest = run(tmp_path, llama_directory, rows, edit=dropping)
+    said = {found.severity: found.num_rows for found in manifest.findings if found.check == "wrong_labels"}
+    assert manifest.num_dropped["wrong_labels"] == said["drop"] > 3
+    assert said["warn"] >= 1
+    untouched = run(tmp_path, llama_directory, rows, name="untouched")
+    assert manifest.num_rows["test"] == untouched.num_rows["test"]
+    assert manifest.num_rows["train"] < untouched.num_rows["train"]
