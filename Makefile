@@ -47,6 +47,8 @@ bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.train_step --quick
 	$(BIN)/python -m tests.bench.answers_head --quick
 	$(BIN)/python -m tests.bench.adam_betas --quick
+	$(BIN)/python -m tests.bench.validate --quick
+	$(BIN)/python -m tests.bench.readers
 
 base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (about five minutes)
 	$(BIN)/python -m softprompt.embedded.pretrain --out build/base
