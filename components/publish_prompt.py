@@ -1,7 +1,7 @@
 """Step `publish_prompt`: do what the channel's policy allows, sign and publish, or propose."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Input, Model
+from kfp.dsl import Artifact, Dataset, Input, Model
 
 from components import IMAGE
 
@@ -10,6 +10,7 @@ from components import IMAGE
 def publish_prompt(
     resolved_recipe: str,
     registration: str,
+    dataset: Input[Dataset],
     prompt: Input[Model],
     training_log: Input[Artifact],
     gate_report: Input[Artifact],
@@ -20,6 +21,7 @@ def publish_prompt(
     Args:
         resolved_recipe: JSON of `resolve_recipe`.
         registration: JSON of `register_prompt`.
+        dataset: What the prompt was made from; its profile is evidence, which later datasets are compared with.
         prompt: The prompt file.
         training_log: Evidence of `tune_prompt`.
         gate_report: Evidence of `evaluate_prompt`.
@@ -27,7 +29,8 @@ def publish_prompt(
     """
     from pathlib import Path
 
-    from softprompt.deployment import publish_run
+    from softprompt.data.dataset import read_manifest
+    from softprompt.deployment import PROFILE_FILE, publish_run
     from softprompt.evaluation.gates import GateReport
     from softprompt.progress import step_errors, tell
     from softprompt.registry import Registration
@@ -38,10 +41,14 @@ def publish_prompt(
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
         registered = Registration.from_bytes(registration.encode(), source="registration")
         report = GateReport.from_bytes(Path(gate_report.path).read_bytes(), source="gate_report")
+        files = {"gate_report.json": gate_report.path, "training_log.json": training_log.path}
+        evidence = {name: Path(path).read_bytes() for name, path in files.items()}
+        if profile := read_manifest(Path(dataset.path)).profile:
+            evidence[PROFILE_FILE] = profile.to_bytes()
         outcome = publish_run(
             resolved,
             Path(prompt.path),
-            {"gate_report.json": Path(gate_report.path), "training_log.json": Path(training_log.path)},
+            evidence,
             Settings.from_environment(),
             verdict=report.verdict,
             evaluated=report.evaluated,

@@ -81,6 +81,7 @@ def prompt_tuning(
         published = publish_prompt(
             resolved_recipe=wish,
             registration=registered.outputs["registration"],
+            dataset=dataset_artifact,
             prompt=prompt,
             training_log=training_log,
             gate_report=gate_report,

@@ -4,7 +4,7 @@ The library below takes stores and paths; this is where the environment's settin
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,16 +12,19 @@ from softprompt.artifact import PromptFile
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import InvalidRequest
 from softprompt.release.init_channel import init_channel
+from softprompt.release.layout import blob_key
 from softprompt.release.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
 from softprompt.release.publish_prompt import PublishOutcome, publish_prompt
 from softprompt.release.reader import Reader
-from softprompt.release.statement import Verdict
+from softprompt.release.statement import ChannelState, Verdict
 from softprompt.release.store import S3Store, open_store, probe_conditional_writes
 from softprompt.release.trust import load_trust_root
-from softprompt.resolve import Overrides, ResolvedRecipe, resolve_recipe
+from softprompt.resolve import Overrides, ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.settings import Settings
 
 LAPTOP_CHANNEL = "laptop"
+PROFILE_FILE = "dataset_profile.json"
+"""Name under which the profile of a prompt's dataset is evidence."""
 
 
 @contextmanager
@@ -58,16 +61,24 @@ def prepare_run(recipe: str, overrides: Overrides, settings: Settings) -> Resolv
     store = open_store(settings.store)
     if policy.authority == "pipeline":
         probe_conditional_writes(store)
-    served = channel_reader(settings, channel, store).refresh().prompts.get(name)
+    state = channel_reader(settings, channel, store).refresh().statement.state
+    served = state.prompts.get(name)
     shares = served.bases.get(resolved.base.fingerprint, ()) if served else ()
     champion = max(shares, key=lambda share: share.weight).prompt if shares else ""
-    return resolved.model_copy(update={"champion": champion})
+    reference = resolved.reference or _profile_of(state, champion, settings.store)
+    return resolved.model_copy(update={"champion": champion, "reference": reference})
+
+
+def _profile_of(state: ChannelState, champion: str, store: str) -> ResolvedFile | None:
+    """Where the profile of the champion's dataset lies, if its evidence has one."""
+    digest = state.approvals[champion].evidence.get(PROFILE_FILE) if champion else None
+    return ResolvedFile(uri=f"{store.rstrip('/')}/{blob_key(digest)}", sha256=digest) if digest else None
 
 
 def publish_run(
     resolved: ResolvedRecipe,
     prompt: Path,
-    evidence: dict[str, Path],
+    evidence: Mapping[str, bytes],
     settings: Settings,
     *,
     verdict: Verdict,
@@ -79,7 +90,7 @@ def publish_run(
     Args:
         resolved: The recipe; names the channel and the prompt.
         prompt: Directory of the prompt file.
-        evidence: File name -> file.
+        evidence: File name -> bytes.
         settings: Where store, policy and keys are.
         verdict: Of the gates.
         evaluated: When they measured, RFC 3339.
@@ -92,7 +103,7 @@ def publish_run(
         name=recipe.name,
         channel=recipe.channel,
         verdict=verdict,
-        evidence={name: path.read_bytes() for name, path in evidence.items()},
+        evidence=evidence,
         model_version=model_version,
         numerics=recipe.base_model.dtype,
         store=open_store(settings.store),

@@ -168,7 +168,8 @@ class DatasetSpec(Document):
     limits: DataLimits = DataLimits()
     """Limits of the checks."""
     reference: str = ""
-    """An earlier dataset artifact (a folder or `s3://` prefix) that drift is measured against, the champion's for example."""
+    """An earlier dataset artifact (a folder or `s3://` prefix) that drift is measured against. Default: what the prompt that
+    the channel serves now was made from."""
     engine: Literal["local", "ray"] = "local"
     """Where rows are looked at: in this process, or by Ray Data over a cluster. The findings are the same."""
 

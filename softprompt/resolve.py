@@ -12,9 +12,9 @@ from typing import Literal
 
 from softprompt import __version__
 from softprompt.artifact import Sha256
-from softprompt.documents import Document
+from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRecipe
-from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_dataset, fetch_prompt
+from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_bytes, fetch_dataset, fetch_prompt
 from softprompt.fingerprint import fingerprint
 from softprompt.progress import tell
 from softprompt.recipe import InitSpec, PromptInit, Recipe
@@ -22,6 +22,7 @@ from softprompt.recipe_reader import read_recipe
 from softprompt.yaml_reader import MAX_YAML_BYTES
 
 STEP = "resolve_recipe"
+DATASET_MANIFEST_FILE = "manifest.json"
 RECIPES_PACKAGE = "pipelines"
 
 
@@ -51,6 +52,8 @@ class ResolvedRecipe(Document):
     test_dataset: ResolvedFile | None
     starts: tuple[ResolvedFile, ...] = ()
     """Prompts that training starts from, sorted by URI; sha256 over their files."""
+    reference: ResolvedFile | None = None
+    """What drift is measured against: the manifest of a dataset artifact, or the profile in the champion's evidence."""
     champion: str
     """Digest of the prompt that the channel serves under this name now; empty: none, or the channel was not asked."""
     tool_version: str
@@ -93,6 +96,7 @@ def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion:
         dataset=_resolved_file(parsed.dataset.uri),
         test_dataset=_resolved_file(parsed.dataset.test_uri) if parsed.dataset.test_uri else None,
         starts=_resolved_starts(parsed),
+        reference=_resolved_reference(parsed.dataset.reference),
         champion=champion,
         tool_version=__version__,
         code_digest=code_digest(),
@@ -173,6 +177,13 @@ def _absolute_init(init: InitSpec | None, folder: Path) -> dict[str, object] | N
     if init is None:
         return None
     return init.model_dump(mode="json") | ({"uri": absolute_uri(init.uri, folder)} if isinstance(init, PromptInit) else {})
+
+
+def _resolved_reference(folder: str) -> ResolvedFile | None:
+    if not folder:
+        return None
+    uri = f"{folder.rstrip('/')}/{DATASET_MANIFEST_FILE}"
+    return ResolvedFile(uri=uri, sha256=sha256_hex(fetch_bytes(uri, max_bytes=Document.max_bytes)))
 
 
 def _resolved_starts(recipe: Recipe) -> tuple[ResolvedFile, ...]:

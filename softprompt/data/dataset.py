@@ -15,9 +15,10 @@ from softprompt.artifact import Sha256, read_capped
 from softprompt.data.rows import PARTS, Finding, Part, Row, Severity
 from softprompt.data.statistics.profile import DatasetProfile
 from softprompt.data.table import RowTable, row_of
-from softprompt.documents import Document, canonical_json
+from softprompt.documents import Document, canonical_json, sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.fetch import fetch_bytes
+from softprompt.resolve import ResolvedFile
 
 MANIFEST_FILE = "manifest.json"
 ROWS_A_GROUP = 16_384
@@ -114,17 +115,25 @@ def read_manifest(directory: Path) -> DatasetManifest:
     return DatasetManifest.from_bytes(data, source=str(directory / MANIFEST_FILE))
 
 
-def fetch_manifest(uri: str) -> DatasetManifest:
-    """The manifest of a dataset artifact elsewhere.
+def fetch_profile(reference: ResolvedFile) -> DatasetProfile | None:
+    """The profile of an earlier dataset; None where it has none.
 
     Args:
-        uri: Of the artifact's folder, `file://` or `s3://`.
+        reference: A dataset's manifest, or a profile by itself, and its digest.
 
     Raises:
-        VerificationFailed: It is not one.
+        VerificationFailed: It is not what was resolved, or was written by a version that this one does not read.
+        StoreUnavailable: The object store does not give it.
     """
-    place = f"{uri.rstrip('/')}/{MANIFEST_FILE}"
-    return DatasetManifest.from_bytes(fetch_bytes(place, max_bytes=DatasetManifest.max_bytes), source=place)
+    uri = reference.uri
+    data = fetch_bytes(uri, max_bytes=DatasetManifest.max_bytes)
+    if sha256_hex(data) != reference.sha256:
+        raise VerificationFailed(
+            "The earlier dataset changed since the run began.", where=uri, expected=reference.sha256, actual=sha256_hex(data)
+        )
+    if uri.endswith(MANIFEST_FILE):
+        return DatasetManifest.from_bytes(data, source=uri).profile
+    return DatasetProfile.from_bytes(data, source=uri)
 
 
 def part_file(directory: Path, part: Part) -> Path:

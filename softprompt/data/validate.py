@@ -30,7 +30,7 @@ from softprompt.data.checks.repeats import (
 )
 from softprompt.data.checks.texts import CHECKS as TEXT_CHECKS
 from softprompt.data.checks.texts import check_texts
-from softprompt.data.dataset import DatasetManifest, FindingRecord, digest_of_content, write_dataset
+from softprompt.data.dataset import DatasetManifest, FindingRecord, digest_of_content, fetch_profile, write_dataset
 from softprompt.data.examined import Examined, Found
 from softprompt.data.ingest import Faults, Source, ingest_here
 from softprompt.data.measure import Measures
@@ -39,6 +39,7 @@ from softprompt.data.ray_engine import ingest_on_ray
 from softprompt.data.report import dataset_report, report_beside, write_dataset_page
 from softprompt.data.rows import PARTS, Finding, normalised
 from softprompt.data.split import TRAIN, VALIDATION, joined, split
+from softprompt.data.statistics.profile import DatasetProfile
 from softprompt.data.table import RowTable
 from softprompt.errors import DatasetRefused
 from softprompt.fetch import fetch_base, fetch_dataset
@@ -125,7 +126,8 @@ def examine(resolved: ResolvedRecipe, folder: Path) -> Examination:
     engine = ingest_on_ray if recipe.dataset.engine == "ray" else ingest_here
     table, faults, measures = engine(sources, recipe, folder / "rows.arrow", lambda count: tell(STEP, f"{count:,} rows read"))
     data = divided(resolved, table, measures)
-    return Examination(data, run_checks(data, faults, load_text_side(base)), sources, faults)
+    earlier = fetch_profile(resolved.reference) if resolved.reference else None
+    return Examination(data, run_checks(data, faults, load_text_side(base), earlier), sources, faults)
 
 
 def divided(resolved: ResolvedRecipe, table: RowTable, measures: Measures, *, mends: bool = False) -> Examined:
@@ -162,8 +164,15 @@ def near_clusters(table: RowTable, measures: Measures, similarity: float) -> NDA
     return first[clusters(len(first), pairs)[inverse]] if len(first) else inverse
 
 
-def run_checks(data: Examined, faults: Faults, text_side: TextSide) -> Learned:
-    """All checks in order; each sees the rows that those before it left."""
+def run_checks(data: Examined, faults: Faults, text_side: TextSide, earlier: DatasetProfile | None = None) -> Learned:
+    """All checks in order; each sees the rows that those before it left.
+
+    Args:
+        data: The rows.
+        faults: Records that are no rows.
+        text_side: The base's tokenizer.
+        earlier: Of the dataset that drift is measured against.
+    """
     _record_faults(data, faults)
     if not data.num_rows:
         data.findings.append(Finding("counts", "refuse", "There is not one usable row."))
@@ -182,7 +191,7 @@ def run_checks(data: Examined, faults: Faults, text_side: TextSide) -> Learned:
         for found in too_long:
             data.record(found)
     if not data.refused:
-        for found in learn(data, learned):
+        for found in learn(data, learned, earlier):
             data.record(found)
     return learned
 

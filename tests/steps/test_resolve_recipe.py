@@ -1,5 +1,6 @@
 """`resolve_recipe` through KFP's local runner: every default filled in, every reference a digest."""
 
+from softprompt.data.dataset import read_manifest
 from softprompt.fetch import file_sha256
 from softprompt.fingerprint import fingerprint
 from softprompt.resolve import ResolvedRecipe
@@ -27,3 +28,11 @@ def test_defaults_are_filled_in(passed_run):
 def test_the_champion_is_what_the_channel_serves_when_the_run_begins(passed_run, run_after_kill):
     assert resolved(passed_run).champion == ""
     assert resolved(run_after_kill).champion == passed_run.summary.prompt
+
+
+def test_drift_is_measured_against_the_dataset_of_the_champion(passed_run, run_after_kill):
+    assert resolved(passed_run).reference is None, "nothing was served before"
+    profile = read_manifest(passed_run.output("validate_dataset", "dataset")).profile
+    found = resolved(run_after_kill).reference
+    assert found.sha256 == profile.digest
+    assert found.uri == f"s3://softprompt/blobs/sha256/{profile.digest}"

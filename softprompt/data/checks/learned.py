@@ -8,7 +8,7 @@ import numpy as np
 
 from softprompt.data.checks.lengths import Lengths
 from softprompt.data.checks.repeats import first_of
-from softprompt.data.dataset import BaselineRecord, fetch_manifest
+from softprompt.data.dataset import BaselineRecord
 from softprompt.data.examined import Examined, Found, Rows, rows_that, shown
 from softprompt.data.rows import PARTS, Severity
 from softprompt.data.split import TEST, TRAIN, VALIDATION
@@ -51,8 +51,14 @@ class Learned:
     samples: dict[str, int] = field(default_factory=dict)
 
 
-def learn(data: Examined, learned: Learned) -> Iterator[Found]:
-    """Fit, look, and tell; what was learned is put into `learned` as it goes."""
+def learn(data: Examined, learned: Learned, earlier: DatasetProfile | None) -> Iterator[Found]:
+    """Fit, look, and tell; what was learned is put into `learned` as it goes.
+
+    Args:
+        data: The dataset.
+        learned: For what it teaches.
+        earlier: Of the dataset that drift is measured against.
+    """
     # Folds are dealt in the order of rows; in one of their own, what is found does not depend on that of the files.
     rows = data.by_digest(data.sample(data.rows_of(), data.recipe.dataset.limits.sample_rows))
     texts = data.texts(rows)
@@ -63,7 +69,8 @@ def learn(data: Examined, learned: Learned) -> Iterator[Found]:
     yield from _languages(data, learned, rows, texts)
     yield from _few_rows(data, learned)
     learned.profile = _profile(data, learned, rows, texts)
-    yield from _drift(data, learned.profile)
+    if earlier is not None:
+        yield from (Found("drift", change.sentence) for change in drift(earlier, learned.profile))
 
 
 def _wrong_labels(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> Iterator[Found]:
@@ -159,15 +166,6 @@ def _profile(data: Examined, learned: Learned, rows: Rows, texts: list[str]) -> 
     labels = [data.label_names[code] for code in data.label[data.rows_of()]] if is_classification else []
     tokens = learned.lengths.tokens.tolist() if learned.lengths else None
     return profile_of(texts, labels, num_tokens=tokens, languages=learned.languages)
-
-
-def _drift(data: Examined, profile: DatasetProfile) -> Iterator[Found]:
-    if not data.recipe.dataset.reference:
-        return
-    earlier = fetch_manifest(data.recipe.dataset.reference).profile
-    if earlier is not None:
-        for change in drift(earlier, profile):
-            yield Found("drift", change.sentence)
 
 
 def _note_sample(data: Examined, learned: Learned, check: str, num_rows: int) -> None:
