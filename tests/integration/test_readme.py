@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNS_FOR_EVER = {"softprompt ui": "http://127.0.0.1:5000/health"}
 """Commands that end with Ctrl-C, and where they answer meanwhile."""
+HEAVY = ("softprompt run my-recipe.yaml",)
+"""A minute each, and another test's business too: by default they are left out."""
 ELSEWHERE = ("banking77", "helm", "kubectl", "make")
 """Commands with these words need other data, a cluster, or would run this test again; other tests cover them."""
 
@@ -100,13 +102,22 @@ def test_ask_answers_as_readme_shows(place):
     assert "generation" in shown
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_of_a_page_run(page, place):
+def _run_commands(page: Path, place: Path, *, heavy: bool) -> None:
     for command in runnable(page):
         if command in RUNS_FOR_EVER:
             _run_until_it_answers(command, RUNS_FOR_EVER[command], place)
-        else:
+        elif heavy or command not in HEAVY:
             run(command, place)
+
+
+def test_commands_of_readme_run(place):
+    _run_commands(ROOT / "README.md", place, heavy=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_a_page_run_one_after_the_other(page, place):
+    _run_commands(page, place, heavy=True)
 
 
 def _run_until_it_answers(command: str, url: str, folder: Path) -> None:
