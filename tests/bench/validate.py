@@ -35,6 +35,7 @@ channel: laptop
 base_model: {{uri: "embedded://base"}}
 dataset: {{uri: "{uri}", target_column: label, id_column: id}}
 task: {{type: classification, template: "{{text}}\\nQueue:"}}
+prompt: {{kind: deep}}
 gates:
   - {{metric: accuracy, at_least: 0.5}}
 """
