@@ -10,8 +10,9 @@ from pathlib import Path
 
 from softprompt.data.mend import Mended, Outputs, mend
 from softprompt.data.report import DatasetReport, dataset_report, write_dataset_page
-from softprompt.data.validate import examine, scratch_folder
+from softprompt.data.validate import examine
 from softprompt.fetch import cache_folder
+from softprompt.fetch.cache import fresh_folder
 from softprompt.resolve import Overrides, resolve_recipe
 
 
@@ -64,7 +65,7 @@ def validate_here(
         outputs = Outputs.at(fix, resolved.recipe.dataset) if fix else None
         if outputs:
             outputs.check(resolved, overwrite=overwrite)
-        with scratch_folder(cache_folder() / f".validate.{os.getpid()}.rows") as folder:
+        with fresh_folder(cache_folder() / f".validate.{os.getpid()}.rows") as folder:
             found = examine(resolved, folder)
             report = dataset_report(resolved, found.data, found.learned)
             if html:

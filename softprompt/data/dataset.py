@@ -1,10 +1,10 @@
 """The dataset artifact: one Parquet file a part and a manifest. Immutable; the same rows give the same bytes."""
 
 import hashlib
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from softprompt.data.table import RowTable, row_of
 from softprompt.documents import Document, canonical_json, sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.fetch import fetch_bytes
+from softprompt.fetch.cache import fresh_folder
 from softprompt.resolve import ResolvedFile
 
 MANIFEST_FILE = "manifest.json"
@@ -43,14 +44,7 @@ class FindingRecord(Document):
     @classmethod
     def of(cls, found: Finding) -> "FindingRecord":
         """The record of a finding."""
-        return cls(
-            check=found.check,
-            severity=found.severity,
-            message=found.message,
-            num_rows=found.num_rows,
-            places=found.places,
-            details=found.details,
-        )
+        return cls(**asdict(found))
 
 
 class BaselineRecord(Document):
@@ -65,7 +59,7 @@ class BaselineRecord(Document):
 class DatasetManifest(Document):
     """What a dataset artifact holds."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     content_digest: Sha256
     """sha256 over the rows' content and parts, in an order of their own: independent of file, format and row order."""
     num_rows: dict[Part, int]
@@ -99,14 +93,12 @@ def write_dataset(
         baseline: `[R]` the classical baseline's answers, empty for rows that it was not asked; or nothing at all.
         manifest: What the artifact holds.
     """
-    draft = directory.with_name(f".{directory.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    for code, name in enumerate(PARTS):
-        answers = baseline if name != "train" else ()
-        _write_part(part_file(draft, name), table, kept & (part == code), name, answers)
-    (draft / MANIFEST_FILE).write_bytes(manifest.to_bytes())
-    draft.rename(directory)
+    with fresh_folder(directory.with_name(f".{directory.name}.part")) as draft:
+        for code, name in enumerate(PARTS):
+            answers = baseline if name != "train" else ()
+            _write_part(part_file(draft, name), table, kept & (part == code), name, answers)
+        (draft / MANIFEST_FILE).write_bytes(manifest.to_bytes())
+        draft.rename(directory)
 
 
 def read_manifest(directory: Path) -> DatasetManifest:

@@ -1,7 +1,7 @@
 """What checks look at: rows, what was measured of them, their parts and clusters; and how a check says what it found."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import get_args
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.measure import Measures
-from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Row, Severity
+from softprompt.data.rows import MOST_PLACES, PARTS, Finding, Part, Row, Severity
 from softprompt.data.split import leaders, moved
-from softprompt.data.table import INPUT, RowTable
+from softprompt.data.table import RowTable
 from softprompt.data.text.personal_data import mask
 from softprompt.documents import canonical_json
 from softprompt.recipe import FindingActions, Recipe, RowAction
@@ -87,6 +87,11 @@ class Examined:
         """Rows that are still in."""
         return int(self.kept.sum())
 
+    @property
+    def num_rows_by_part(self) -> dict[Part, int]:
+        """Part -> rows that are still in."""
+        return dict(zip(PARTS, np.bincount(self.part[self.kept], minlength=len(PARTS)).tolist(), strict=True))
+
     @cached_property
     def _labels(self) -> tuple[tuple[str, ...], NDArray[np.int32]]:
         """Every different answer, sorted, and each row's place among them."""
@@ -144,9 +149,7 @@ class Examined:
 
     def record(self, found: Found) -> None:
         """Act on a finding as the recipe says, and keep it."""
-        severity = found.severity or self.action(found.check)
-        if severity == "refuse" and self.mends and found.check in ROW_CHECKS:
-            severity = "drop"
+        severity = self.severity_of(found.check, found.severity)
         if severity == "ignore":
             return
         message = found.message
@@ -164,6 +167,16 @@ class Examined:
         """What the recipe wants done about a check's findings."""
         action: RowAction = getattr(self.recipe.dataset.on_finding, check)
         return action
+
+    def severity_of(self, check: str, given: Severity | None = None) -> RowAction:
+        """What a finding leads to: what is given or else the recipe's wish; where rows are mended, dropping what would refuse.
+
+        Args:
+            check: Name of the check.
+            given: Where the recipe's wish does not count.
+        """
+        wanted = given or self.action(check)
+        return "drop" if wanted == "refuse" and self.mends and check in ROW_CHECKS else wanted
 
     def drop(self, found: Found) -> None:
         """Leave a finding's rows out, and remember why."""
@@ -204,13 +217,3 @@ def shown(text: str, most: int = 40) -> str:
 def rows_that(count: int, one: str, many: str) -> str:
     """`One row repeats`, `12 rows repeat`."""
     return f"One row {one}" if count == 1 else f"{count:,} rows {many}"
-
-
-def input_columns_of(table: RowTable) -> Iterator[str]:
-    """Names of the table's columns that hold inputs."""
-    return (INPUT + name for name in table.input_columns)
-
-
-def part_name(code: int) -> str:
-    """The name of a part."""
-    return PARTS[code]

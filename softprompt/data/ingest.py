@@ -48,8 +48,7 @@ def ingest_here(
         table: File to write.
         told: Called with the number of rows so far, now and then.
     """
-    base = fetch_base(recipe.base_model.uri)
-    contract = contract_for(recipe, lambda: load_text_side(base))
+    contract = contract_for(recipe)
     faults = Faults()
     with TableWriter(table, contract.input_columns, contract.spec.subgroup_columns) as writer:
         for number, row in enumerate(iter_rows(sources, contract, faults), start=1):
@@ -61,7 +60,7 @@ def ingest_here(
     return rows, faults, Measures.joined(map(measurer, rows.batches()))
 
 
-def contract_for(recipe: Recipe, text_side: Callable[[], TextSide]) -> Contract:
+def contract_for(recipe: Recipe) -> Contract:
     """The contract of a recipe's dataset; conversations need the base's chat template.
 
     Raises:
@@ -69,7 +68,7 @@ def contract_for(recipe: Recipe, text_side: Callable[[], TextSide]) -> Contract:
     """
     if not recipe.dataset.messages_column:
         return Contract(recipe.dataset, recipe.input_columns)
-    return Contract(recipe.dataset, (CONVERSATION,), chat_renderer(text_side()))
+    return Contract(recipe.dataset, (CONVERSATION,), chat_renderer(load_text_side(fetch_base(recipe.base_model.uri))))
 
 
 def chat_renderer(text_side: TextSide) -> RenderChat:

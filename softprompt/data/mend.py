@@ -126,7 +126,7 @@ def mend(resolved: ResolvedRecipe, found: Examination, outputs: Outputs, folder:
     """
     mended = without_faults(resolved, found, folder)
     recipe = resolved.recipe
-    contract = contract_for(recipe, lambda: load_text_side(fetch_base(recipe.base_model.uri)))
+    contract = contract_for(recipe)
     _write(recipe, contract, found, outputs, mended)
     return mended
 

@@ -12,14 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from softprompt.base_model import load_text_side
 from softprompt.data.contract import RowFault
 from softprompt.data.ingest import Faults, Source, contract_for
 from softprompt.data.measure import EMPTY, Measurer, Measures
 from softprompt.data.reading.records import DataFile, Record, read_records
 from softprompt.data.rows import Row
 from softprompt.data.table import ROWS_A_BATCH, RowTable, TableWriter, columns_of, row_of, table_schema
-from softprompt.fetch import fetch_base
 from softprompt.ray_session import start_ray
 from softprompt.recipe import Recipe
 
@@ -41,7 +39,7 @@ class ReadFile:
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> Iterator[pa.Table]:
         """Rows of one file, in order, some thousand at a time."""
-        contract = contract_for(self._recipe, lambda: load_text_side(fetch_base(self._recipe.base_model.uri)))
+        contract = contract_for(self._recipe)
         schema = table_schema(contract.input_columns, contract.spec.subgroup_columns).append(pa.field(FAULT, pa.string()))
         (name,), (path,), (is_test,) = batch["name"], batch["path"], batch["is_test"]
         rows: list[tuple[Row, str]] = []
@@ -91,7 +89,7 @@ def ingest_on_ray(
         .map_batches(ReadFile(recipe), batch_size=1, batch_format="numpy")
         .map_batches(MeasureBatch, fn_constructor_args=(recipe,), batch_size=ROWS_A_BATCH, batch_format="pyarrow", concurrency=1)
     )
-    contract = contract_for(recipe, lambda: load_text_side(fetch_base(recipe.base_model.uri)))
+    contract = contract_for(recipe)
     faults, numbers, count = Faults(), [], 0
     with TableWriter(table, contract.input_columns, contract.spec.subgroup_columns) as writer:
         for batch in stream.iter_batches(batch_size=None, batch_format="numpy"):

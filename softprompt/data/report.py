@@ -110,14 +110,13 @@ def report_beside(page: Path) -> Path:
 def dataset_report(resolved: ResolvedRecipe, data: Examined, learned: Learned) -> DatasetReport:
     """Gather what was found."""
     findings = sorted(data.findings, key=_urgency)
-    counts = np.bincount(data.part[data.rows_of()], minlength=len(PARTS)).tolist()
     moved, leaders = data.moved_rows()
     return DatasetReport(
         name=resolved.recipe.name,
         sources=tuple(without_secrets(file.uri) for file in (resolved.dataset, resolved.test_dataset) if file),
         verdict="refused" if data.refused else "accepted",
         reason=_reason(data),
-        num_rows=dict(zip(PARTS, counts, strict=True)),
+        num_rows=data.num_rows_by_part,
         num_unusable=sum(found.num_rows for found in findings if found.check == "unreadable"),
         num_dropped=data.num_dropped,
         findings=tuple(map(FindingRecord.of, findings)),

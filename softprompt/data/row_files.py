@@ -74,10 +74,7 @@ def _text(path: Path, compression: str) -> Iterator[IO[str]]:
             with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) as packed, io.TextIOWrapper(packed, "utf-8", newline="") as file:
                 yield file
         elif compression == "zstd":
-            import zstandard
-
-            writer = zstandard.ZstdCompressor().stream_writer(raw)
-            with io.TextIOWrapper(writer, "utf-8", newline="") as file:
+            with pa.CompressedOutputStream(raw, "zstd") as packed, io.TextIOWrapper(packed, "utf-8", newline="") as file:
                 yield file
         else:
             with io.TextIOWrapper(raw, "utf-8", newline="") as file:

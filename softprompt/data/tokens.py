@@ -11,8 +11,6 @@ candidates, all workers of a machine, and all later runs on the same rows read t
 """
 
 import mmap
-import os
-import shutil
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +28,7 @@ from softprompt.engine.batches import Example
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import VerificationFailed
 from softprompt.fetch import cache_folder, file_sha256
+from softprompt.fetch.cache import draft_beside
 from softprompt.release.durable import file_lock
 
 LAYOUT = 1
@@ -133,13 +132,11 @@ def write_tokens(directory: Path, chunks: Iterable[list[Example]]) -> None:
         directory: Must not exist.
         chunks: Some rows at a time; no more than one chunk is held.
     """
-    draft = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    _write_files(draft, chunks)
-    manifest = TokensManifest(num_bytes={kind: (draft / _name(kind)).stat().st_size for kind in TYPES})
-    (draft / "manifest.json").write_bytes(manifest.to_bytes())
-    draft.rename(directory)
+    with draft_beside(directory) as draft:
+        _write_files(draft, chunks)
+        manifest = TokensManifest(num_bytes={kind: (draft / _name(kind)).stat().st_size for kind in TYPES})
+        (draft / "manifest.json").write_bytes(manifest.to_bytes())
+        draft.rename(directory)
 
 
 def _write_files(draft: Path, chunks: Iterable[list[Example]]) -> None:

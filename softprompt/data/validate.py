@@ -1,8 +1,6 @@
 """The step `validate_dataset`: files in, an immutable dataset out, or a refusal that names the rows to mend."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +41,7 @@ from softprompt.data.statistics.profile import DatasetProfile
 from softprompt.data.table import RowTable
 from softprompt.errors import DatasetRefused
 from softprompt.fetch import fetch_base, fetch_dataset
+from softprompt.fetch.cache import fresh_folder
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
 from softprompt.recipe import DatasetSpec
@@ -65,7 +64,8 @@ def validate_dataset(resolved: ResolvedRecipe, dataset: Path, page: Path) -> Dat
         DatasetRefused: The rows would ruin a prompt; the message and the report name them.
         VerificationFailed: The dataset is no longer what it was when the recipe was resolved.
     """
-    with scratch_folder(dataset.with_name(f".{dataset.name}.rows")) as folder:
+    # Beside the output: rows may be more than a temporary file system holds.
+    with fresh_folder(dataset.with_name(f".{dataset.name}.rows")) as folder:
         found = examine(resolved, folder)
         data, learned = found.data, found.learned
         report = dataset_report(resolved, data, learned)
@@ -94,21 +94,6 @@ class Examination:
     learned: Learned
     sources: Sequence[Source]
     faults: Faults
-
-
-@contextmanager
-def scratch_folder(folder: Path) -> Iterator[Path]:
-    """A folder for rows, gone at the end; what a killed run left under its name goes first.
-
-    Args:
-        folder: Beside what is made of the rows, which may be more than `/tmp` holds.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def examine(resolved: ResolvedRecipe, folder: Path) -> Examination:
@@ -199,13 +184,12 @@ def run_checks(data: Examined, faults: Faults, text_side: TextSide, earlier: Dat
 def manifest_of(data: Examined, learned: Learned) -> DatasetManifest:
     """What the artifact will say about itself."""
     rows = data.rows_of()
-    counts = np.bincount(data.part[rows], minlength=len(PARTS)).tolist()
     is_classification = data.recipe.task.type == "classification"
     by_label = dict(zip(data.label_names, data.counts_by_label().tolist(), strict=True)) if is_classification else {}
     labels = tuple(label for label, count in by_label.items() if count)
     return DatasetManifest(
         content_digest=digest_of_content(row for some in np.array_split(rows, len(rows) // 8192 + 1) for row in data.take(some)),
-        num_rows=dict(zip(PARTS, counts, strict=True)),
+        num_rows=data.num_rows_by_part,
         labels=labels,
         num_rows_by_label={label: by_label[label] for label in labels},
         num_dropped=data.num_dropped,
@@ -230,11 +214,9 @@ def refuse(data: Examined, *, source: str) -> None:
 
 
 def _record_faults(data: Examined, faults: Faults) -> None:
-    severity = data.action("unreadable")
+    severity = data.severity_of("unreadable")
     if not faults.count or severity == "ignore":
         return
-    if data.mends and severity == "refuse":
-        severity = "drop"
     one = faults.count == 1
     message = (
         "One row cannot be used; mend or remove it." if one else f"{faults.count:,} rows cannot be used; mend or remove them."

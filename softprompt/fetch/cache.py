@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 
@@ -14,18 +14,22 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def draft_beside(target: Path) -> Iterator[Path]:
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder, gone at the end unless it was renamed; what a killed process left under its name goes first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def draft_beside(target: Path) -> AbstractContextManager[Path]:
     """A folder to fill and then to `keep`; it goes if that does not happen.
 
     A draft is its maker's own; one that a killed process left is never taken for anything.
     """
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    return fresh_folder(target.with_name(f".{target.name}.{os.getpid()}.part"))
 
 
 def keep(draft: Path, target: Path) -> None:

@@ -1,6 +1,8 @@
 """Base models and datasets from the Hugging Face hub, through the hub's own cache, which keeps snapshots by commit."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,8 @@ _DATASET = re.compile(r"datasets/(?P<name>[^/@]+/[^/@]+)@(?P<revision>refs/(?:co
 def base_from_hub(place: str) -> Path:
     """The snapshot of `ORG/NAME@REVISION`. BaseModelUnavailable: it is not here, and the hub does not give it."""
     name, _, revision = place.rpartition("@")
-    try:
+    with _absent("The base model", place, BaseModelUnavailable):
         return _snapshot(name, revision, list(BASE_MODEL_PATTERNS), "model")
-    except (OSError, ValueError) as error:
-        raise BaseModelUnavailable(
-            "The base model is not on this machine, and the hub did not give it.",
-            where=f"hf://{place}",
-            actual=_first_line(error),
-            hint=_HINT,
-        ) from None
 
 
 def dataset_from_hub(place: str) -> tuple[DataFile, ...]:
@@ -40,18 +35,24 @@ def dataset_from_hub(place: str) -> tuple[DataFile, ...]:
         expected = "hf://datasets/ORG/NAME@REVISION, or with /FOLDER after it"
         raise DatasetRefused("This does not name a dataset of the hub.", where=f"hf://{place}", expected=expected)
     folder = (found["folder"] or "").strip("/")
-    try:
+    with _absent("The dataset", place, DatasetRefused):
         snapshot = _snapshot(found["name"], found["revision"], _patterns(folder), "dataset")
+    if format_of(folder) and (snapshot / folder).is_file():
+        return (DataFile(Path(folder).name, snapshot / folder),)
+    return _files_below(snapshot / folder, f"hf://{place}")
+
+
+@contextmanager
+def _absent(what: str, place: str, error_class: type[BaseModelUnavailable | DatasetRefused]) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
-        raise DatasetRefused(
-            "The dataset is not on this machine, and the hub did not give it.",
+        raise error_class(
+            f"{what} is not on this machine, and the hub did not give it.",
             where=f"hf://{place}",
             actual=_first_line(error),
             hint=_HINT,
         ) from None
-    if format_of(folder) and (snapshot / folder).is_file():
-        return (DataFile(Path(folder).name, snapshot / folder),)
-    return _files_below(snapshot / folder, f"hf://{place}")
 
 
 def _snapshot(name: str, revision: str, patterns: list[str], kind: str) -> Path:

@@ -186,3 +186,11 @@ def test_a_test_row_with_an_unlikely_label_is_told_but_never_dropped(tmp_path, l
     untouched = run(tmp_path, llama_directory, rows, name="untouched")
     assert manifest.num_rows["test"] == untouched.num_rows["test"]
     assert manifest.num_rows["train"] < untouched.num_rows["train"]
+
+
+def test_a_manifest_of_an_unknown_version_is_refused(tmp_path, llama_directory):
+    run(tmp_path, llama_directory, colour_rows())
+    path = tmp_path / "dataset" / "manifest.json"
+    path.write_text(path.read_text().replace('"schema_version":1}', '"schema_version":2}'))
+    with pytest.raises(VerificationFailed, match="not a valid DatasetManifest"):
+        read_manifest(tmp_path / "dataset")
