@@ -1,4 +1,4 @@
-"""The laptop's S3 server: ministack as a child process, its objects in a folder, shared by all commands that use it.
+"""The laptop's S3 server: a child process (`s3_server`), its objects in a folder, shared by all commands that use it.
 
 Conditional creates are only safe while one process serves the folder, so that is what this module guarantees:
 
@@ -151,7 +151,7 @@ def _spawn(folder: Path, server: _Server) -> None:
             raise StoreUnavailable("Another embedded S3 server holds this folder.", where=str(folder))
         with (folder / "server.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-X", f"softprompt={server.token}", "-m", "ministack"],
+                [sys.executable, "-X", f"softprompt={server.token}", "-m", "softprompt.embedded.s3_server"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

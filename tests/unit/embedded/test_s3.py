@@ -289,6 +289,20 @@ def test_half_written_objects_of_a_killed_server_are_swept_away(folder):
         assert list(open_store(server.uri, server.access).list("")) == ["kept", "named.tmp"]
 
 
+@pytest.mark.parametrize("sent", [b"", b"half"])
+def test_an_upload_whose_client_goes_away_is_not_stored(folder, sent):
+    with embedded_s3(folder) as server:
+        put(server, "before", b"whole")
+        host, port = server.access.endpoint_url.removeprefix("http://").split(":")
+        for key in ("before", "new"):
+            with socket.create_connection((host, int(port))) as connection:
+                head = f"PUT /{server.bucket}/{key} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+                connection.sendall(head.encode() + sent)
+        put(server, "after", b"x")  # answered after the broken requests were
+        assert get(server, "before") == b"whole"
+        assert get(server, "new") is None
+
+
 def test_a_server_that_cannot_start_says_why(folder, monkeypatch):
     monkeypatch.setattr(s3, "_environment", lambda *_: {"PYTHONPATH": "/nowhere", "PYTHONHOME": "/nowhere"})
     with pytest.raises(StoreUnavailable, match=r"(?s)does not start.*server.log"), embedded_s3(folder):
