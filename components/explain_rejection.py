@@ -16,7 +16,7 @@ def explain_rejection(gate_report: Input[Artifact], reasons: Output[Markdown]) -
     """
     from pathlib import Path
 
-    from softprompt.evaluation.gates import GateReport, rejection_text
+    from softprompt.evaluation.gate_report import GateReport, rejection_text
     from softprompt.progress import step_errors
 
     with step_errors("explain_rejection"):

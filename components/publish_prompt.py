@@ -31,7 +31,7 @@ def publish_prompt(
 
     from softprompt.data.dataset import read_manifest
     from softprompt.deployment import PROFILE_FILE, publish_run
-    from softprompt.evaluation.gates import GateReport
+    from softprompt.evaluation.gate_report import GateReport
     from softprompt.progress import step_errors, tell
     from softprompt.registry import Registration
     from softprompt.resolve import ResolvedRecipe

@@ -23,7 +23,8 @@ from pydantic import Field, StringConstraints, model_validator
 
 from softprompt.documents import Document, parse_json, sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.recipe import PromptKind, TaskType
+from softprompt.gate_specs import TaskType
+from softprompt.recipe import PromptKind
 
 TENSOR_FILE: Literal["adapter_model.safetensors"] = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"

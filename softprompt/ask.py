@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from softprompt.base_model import load_base_model
 from softprompt.deployment import channel_reader
 from softprompt.engine.predictor import Predictor
-from softprompt.evaluation.gates import GateReport
+from softprompt.evaluation.gate_report import GateReport
 from softprompt.fetch import fetch_base
 from softprompt.release.reader import Snapshot
 from softprompt.serving.bank import PromptBank

@@ -12,7 +12,7 @@ from softprompt.artifact import PromptFile
 from softprompt.deployment import laptop
 from softprompt.display import PipelineDisplay
 from softprompt.errors import SoftpromptError
-from softprompt.evaluation.gates import GateReport
+from softprompt.evaluation.gate_report import GateReport
 from softprompt.progress import EVENTS_VARIABLE
 from softprompt.recipe_reader import read_recipe
 from softprompt.registry import Registration

@@ -5,28 +5,22 @@ model a URI names) is `softprompt.resolve`'s business.
 """
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
 from softprompt.documents import Document
+from softprompt.gate_specs import METRICS_OF_TASK, OF_PROBABILITIES, GateSpec, Metric, MetricGate, Perturbation, System, TaskType
 from softprompt.template import template_fields
 
-TaskType = Literal["classification", "generation"]
 PromptKind = Literal["shallow", "deep"]
 Loss = Literal["answers", "likelihood"]
 Reparameterisation = Literal["none", "residual", "mlp"]
 Optimiser = Literal["adamw", "adafactor"]
 ValidationMetric = Literal["accuracy", "loss"]
-Metric = Literal["accuracy", "macro_f1", "exact_match", "rouge_l"]
-Baseline = Literal["bare_base", "instruction", "classical"]
 RowAction = Literal["refuse", "drop", "warn", "ignore"]
 SetAction = Literal["refuse", "warn", "ignore"]
-
-METRICS_OF_TASK: dict[TaskType, tuple[Metric, ...]] = {
-    "classification": ("accuracy", "macro_f1"),
-    "generation": ("exact_match", "rouge_l"),
-}
 
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
@@ -343,47 +337,77 @@ class TrainingSpec(Document):
         return self
 
 
+class FormatSpec(Document):
+    """What a generated text has to look like; every rule that is given must hold."""
+
+    regex: str = ""
+    """The whole text matches this regular expression (Python's `re`)."""
+    json_schema: dict[str, JsonValue] | None = None
+    """The text is JSON that this JSON Schema accepts."""
+
+    @model_validator(mode="after")
+    def _check_regex(self) -> Self:
+        try:
+            re.compile(self.regex)
+        except re.error as error:
+            raise ValueError(f"regex: {error}") from None
+        return self
+
+
+class SamplingSpec(Document):
+    """How generated texts are drawn. Greedy by default."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=10.0)
+    """0: the most likely token each time (greedy)."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Draw from the most likely tokens that hold this share of the probability (nucleus sampling, Holtzman 2020)."""
+    seed: int = 0
+    """Of the draws: the same seed gives the same texts, whatever rows stand beside a row."""
+
+
 class EvaluationSpec(Document):
-    """What the prompt is compared with."""
+    """What the prompt is compared with, and how."""
 
     instruction: str = ""
     """Template of a hand-written instruction for the bare base, the prompt engineering that a soft prompt replaces."""
+    instructions: dict[Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Text] = Field(default_factory=dict)
+    """More of them, by name; each is the system `instruction_NAME`."""
+    few_shot: int = Field(default=0, ge=0, le=64)
+    """Training rows with their answers in front of the instruction (of the task's template if there is none): the system
+    `few_shot`."""
+    train: tuple[Literal["lora", "full_fine_tuning"], ...] = ()
+    """Train these on the same rows for as many steps, and compare: the systems `lora` and `full_fine_tuning`."""
+    earlier: str = ""
+    """An earlier dataset artifact (a folder or `s3://` prefix), such as last month's: the prompt answers its test rows too."""
+    perturbations: tuple[Perturbation, ...] = ()
+    """Disturbances to measure besides those that gates name."""
+    paraphrases: str = ""
+    """JSONL with `id` of a test row and a paraphrase in the template's columns, for the perturbation `paraphrases`."""
+    format: FormatSpec = FormatSpec()
+    """Rules behind the metric `format_valid` (generation only)."""
+    required_phrases: tuple[Text, ...] = ()
+    """Each must stand in a generated text, upper and lower case alike: the metric `phrases_kept`."""
+    forbidden_phrases: tuple[Text, ...] = ()
+    """None may stand in it."""
+    sampling: SamplingSpec = SamplingSpec()
+    """How texts are generated."""
+    engine: Literal["local", "ray"] = "local"
+    """Where rows are answered: in this process, or by Ray Data over a cluster. The answers are the same."""
     batch_size: int = Field(default=64, ge=1)
     """Rows scored at once."""
     bootstrap_samples: int = Field(default=2000, ge=200, le=100_000)
     """Resamples behind each bootstrap interval."""
 
+    def templates(self) -> dict[System, str]:
+        """The hand-written instructions by the name of their system."""
+        first = {"instruction": self.instruction} if self.instruction else {}
+        return first | {f"instruction_{name}": template for name, template in self.instructions.items()}
 
-class GateSpec(Document):
-    """One rule that a measurement on the test rows must keep: an absolute floor, or a lead over a baseline."""
-
-    metric: Metric
-    """`accuracy` or `macro_f1` (classification), `exact_match` or `rouge_l` (generation)."""
-    at_least: float | None = Field(default=None, ge=0.0, le=1.0)
-    """The confidence interval must lie wholly at or above this."""
-    better_than: Baseline | None = None
-    """The interval of the paired difference to this baseline must lie wholly above `by`."""
-    by: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Margin of `better_than`."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Level of the two-sided interval."""
-    severity: Literal["block", "warn"] = "block"
-    """`block`: the verdict depends on it. `warn`: it is only reported."""
-
-    @model_validator(mode="after")
-    def _check_rule(self) -> Self:
-        if (self.at_least is None) == (self.better_than is None):
-            raise ValueError("a gate has exactly one of at_least and better_than")
-        if self.by and self.better_than is None:
-            raise ValueError("by: belongs to better_than")
-        return self
-
-    @property
-    def name(self) -> str:
-        """A readable name, such as `accuracy_at_least_0.8`."""
-        if self.better_than:
-            return f"{self.metric}_better_than_{self.better_than}" + (f"_by_{self.by:g}" if self.by else "")
-        return f"{self.metric}_at_least_{self.at_least:g}"
+    def metrics(self, task: TaskType) -> tuple[Metric, ...]:
+        """What is measured: the task's metrics, without those that nothing was declared for."""
+        silent = {"format_valid"} if not self.format.regex and self.format.json_schema is None else set()
+        silent |= {"phrases_kept"} if not self.required_phrases and not self.forbidden_phrases else set()
+        return tuple(metric for metric in METRICS_OF_TASK[task] if metric not in silent)
 
 
 class Recipe(Document):
@@ -467,20 +491,50 @@ def _impossible(recipe: Recipe) -> list[str]:
     if not any(gate.severity == "block" for gate in recipe.gates):
         problems.append("gates: none of them blocks; at least one must")
     for number, gate in enumerate(recipe.gates):
-        known = METRICS_OF_TASK[recipe.task.type]
-        if gate.metric not in known:
-            problems.append(
-                f"gates.{number}.metric: {gate.metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}"
-            )
-        if gate.better_than == "classical" and recipe.task.type != "classification":
-            problems.append(f"gates.{number}.better_than: the classical baseline is a classifier; a generation has none")
-        if gate.better_than == "instruction" and not recipe.evaluation.instruction:
-            problems.append(f"gates.{number}.better_than: evaluation.instruction is empty; write the instruction to compare with")
-    if recipe.evaluation.instruction:
-        missing = set(_fields("evaluation.instruction", recipe.evaluation.instruction)) ^ set(recipe.input_columns)
+        problems += [f"gates.{number}.{problem}" for problem in _impossible_gate(recipe, gate)]
+    for system, template in recipe.evaluation.templates().items():
+        key = f"evaluation.{'instructions.' if '_' in system else ''}{system.removeprefix('instruction_')}"
+        missing = set(_fields(key, template)) ^ set(recipe.input_columns)
         if missing:
-            problems.append(f"evaluation.instruction: must name the same columns as task.template, differs in {sorted(missing)}")
+            problems.append(f"{key}: must name the same columns as task.template, differs in {sorted(missing)}")
     names = [gate.name for gate in recipe.gates]
     if len(set(names)) < len(names):
         problems.append("gates: two gates say the same")
     return problems
+
+
+def _impossible_gate(recipe: Recipe, gate: GateSpec) -> Iterator[str]:
+    """What no run of this recipe could measure for a gate."""
+    known, columns = recipe.evaluation.metrics(recipe.task.type), recipe.dataset.subgroup_columns
+    metric: Metric | None = getattr(gate, "metric", None)
+    if metric is not None and metric not in METRICS_OF_TASK[recipe.task.type]:
+        yield f"metric: {metric} does not exist for a {recipe.task.type}; use {' or '.join(known)}"
+    elif metric is not None and metric not in known:
+        yield f"metric: nothing is declared for {metric}; see evaluation.format, required_phrases and forbidden_phrases"
+    wanted = tuple(gate.slice) if isinstance(gate, MetricGate) else getattr(gate, "columns", ())
+    for column in wanted:
+        if column not in columns:
+            yield f"{'slice' if isinstance(gate, MetricGate) else 'columns'}: {column!r} is not among dataset.subgroup_columns"
+    if isinstance(gate, MetricGate) and gate.baseline:
+        yield from _impossible_baseline(recipe, gate)
+    if gate.kind == "fairness" and recipe.task.type != "classification":
+        yield "kind: fairness compares shares of labels; a generation has none"
+    if gate.kind == "must_pass" and not recipe.dataset.must_pass_column:
+        yield "kind: must_pass needs dataset.must_pass_column"
+    if gate.kind == "robustness" and gate.perturbation == "paraphrases" and not recipe.evaluation.paraphrases:
+        yield "perturbation: evaluation.paraphrases is empty; name the file"
+
+
+def _impossible_baseline(recipe: Recipe, gate: MetricGate) -> Iterator[str]:
+    evaluation, baseline = recipe.evaluation, gate.baseline
+    key = "better_than" if gate.better_than else "not_worse_than"
+    if baseline == "classical" and recipe.task.type != "classification":
+        yield f"{key}: the classical baseline is a classifier; a generation has none"
+    if baseline == "instruction" and not evaluation.instruction:
+        yield f"{key}: evaluation.instruction is empty; write the instruction to compare with"
+    there = {"bare_base", "classical", "champion", "instruction", *evaluation.templates(), *evaluation.train}
+    there |= {"few_shot"} if evaluation.few_shot else set()
+    if baseline not in there:
+        yield f"{key}: nothing in the recipe's evaluation is called {baseline!r}; there is {', '.join(sorted(there))}"
+    if baseline == "classical" and gate.metric in OF_PROBABILITIES:
+        yield f"{key}: the classical baseline has no probabilities, and {gate.metric} needs them"

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
-from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport
+from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
-from softprompt.recipe import METRICS_OF_TASK
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 from softprompt.tuning.training_log import TrainingLog
@@ -213,13 +212,13 @@ def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) 
 
 def _compared(report: GateReport) -> list[str]:
     """The soft prompt beside everything it is compared with, Markdown."""
-    metrics = METRICS_OF_TASK[report.task]
+    metrics = report.metrics
     titles = " | ".join(METRIC_TITLES[metric] for metric in metrics)
     lines = [f"| system | {titles} |", "| --- |" + " --- |" * len(metrics)]
-    for system, title in SYSTEM_TITLES.items():
-        found = [value for metric in metrics if (value := report.value(system, metric))]
-        if found:
-            lines.append(f"| {title} | {' | '.join(f'{value.estimate:.3f}' for value in found)} |")
+    for system in dict.fromkeys(found.system for found in report.measured):
+        values = [report.value(system, metric) for metric in metrics]
+        shown = " | ".join(f"{value.estimate:.3f}" if value else "" for value in values)
+        lines.append(f"| {system_title(system)} | {shown} |")
     return lines
 
 

@@ -9,13 +9,15 @@ from rich.table import Table
 
 from softprompt.artifact import PromptFile
 from softprompt.documents import Document
-from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport
-from softprompt.recipe import Metric
+from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
+from softprompt.gate_specs import Metric
 from softprompt.registry import Registration
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.training_log import TrainingLog
 
+MOST_METRICS = 2
+"""Shown in the terminal; the report has all."""
 EXIT_CODES = {"passed": 0, "rejected": 4, "undecided": 6}
 
 
@@ -30,7 +32,7 @@ class RunSummary(Document):
     """Step -> seconds, process start included."""
     total_seconds: float
     metrics: dict[str, dict[Metric, float]]
-    """`soft_prompt`, `bare_base`, `instruction`, `classical` -> metric -> estimate on the test rows."""
+    """System (`soft_prompt`, `bare_base`, ...) -> metric -> estimate on the test rows."""
     num_test_rows: int
     prompt: str
     """The prompt's digest."""
@@ -114,15 +116,14 @@ def summarise(
 
 def print_summary(summary: RunSummary, console: Console) -> None:
     """The result in a few lines: scores side by side, verdict, where it is served, where to look."""
-    metrics = list(summary.metrics["soft_prompt"])
+    metrics = list(summary.metrics["soft_prompt"])[:MOST_METRICS]
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column(f"{summary.num_test_rows} test rows")
     for metric in metrics:
         table.add_column(METRIC_TITLES[metric], justify="right")
-    for system, title in SYSTEM_TITLES.items():
-        if system in summary.metrics:
-            style = "bold" if system == "soft_prompt" else None
-            table.add_row(title, *(f"{summary.metrics[system][metric]:.3f}" for metric in metrics), style=style)
+    for system, found in summary.metrics.items():
+        shown = (f"{found[metric]:.3f}" if metric in found else "" for metric in metrics)
+        table.add_row(system_title(system), *shown, style="bold" if system == "soft_prompt" else None)
     colour = {"passed": "green", "rejected": "red", "undecided": "yellow"}[summary.verdict]
     console.print()
     console.print(table)

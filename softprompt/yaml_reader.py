@@ -113,7 +113,8 @@ def _written_path(loc: Path, tree: Any) -> Path:
     path: list[int | str] = []
     node, tagged = tree, False
     for part in loc:
-        if isinstance(node, CommentedMap) and node.get("method") == part and not tagged:
+        tags = (node.get("method"), node.get("kind", "metric")) if isinstance(node, CommentedMap) else ()
+        if part in tags and not tagged and (part == node.get("method") or path[:1] == ["gates"]):
             tagged = True
             continue
         path.append(part)

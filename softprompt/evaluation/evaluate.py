@@ -1,30 +1,28 @@
 """The step `evaluate_prompt`: always succeeds, and returns one verdict."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
-from softprompt.data.dataset import read_baseline, read_manifest, read_part
-from softprompt.data.rows import Row
-from softprompt.engine.predictor import Prediction, Predictor
-from softprompt.engine.prompts import SoftPrompt
-from softprompt.engine.task import EncodedTask
+from softprompt.data.dataset import read_manifest
 from softprompt.errors import FingerprintMismatch
-from softprompt.evaluation.gates import GateReport, LabelScores, Measured, RowOutcome, System, judge, measure, verdict_of
+from softprompt.evaluation.gate_report import GateReport, LabelScores, Measured, RowOutcome
+from softprompt.evaluation.gates import judge, verdict_of
+from softprompt.evaluation.measure import measure
+from softprompt.evaluation.metrics import available
+from softprompt.evaluation.observations import Observations
 from softprompt.evaluation.report import write_evaluation_report
+from softprompt.evaluation.systems import STEP, observe
 from softprompt.fetch import fetch_base
 from softprompt.progress import tell
-from softprompt.recipe import METRICS_OF_TASK, Recipe
 from softprompt.release.statement import format_time
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.training_log import TrainingLog
 
-STEP = "evaluate_prompt"
 CONFIDENCE = 0.95
 """Level of the intervals that no gate asks for."""
 
@@ -45,13 +43,9 @@ def evaluate_prompt(
     Raises:
         FingerprintMismatch: The prompt was trained on another base.
     """
-    recipe = resolved.recipe
     file = PromptFile.read(prompt)
-    base = load_base(resolved, file)
-    rows = read_part(dataset, "test")
-    predictions = predict_all(recipe, base, file, rows)
-    classical = read_baseline(dataset, "test")
-    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, rows, predictions, classical)
+    seen = observe(resolved, load_base(resolved, file), file, dataset)
+    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, seen)
     gate_report.write_bytes(result.to_bytes())
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     write_evaluation_report(report, resolved, result, log, file)
@@ -73,42 +67,13 @@ def load_base(resolved: ResolvedRecipe, file: PromptFile) -> FrozenBase:
     )
 
 
-def predict_all(recipe: Recipe, base: FrozenBase, file: PromptFile, rows: Sequence[Row]) -> dict[System, list[Prediction]]:
-    """Predictions of the soft prompt and of everything it is compared with, on the same rows."""
-    task = EncodedTask.of_manifest(base.text, file.manifest)
-    soft = SoftPrompt(torch.from_numpy(file.values)).to(base.model.device)
-    systems: dict[System, tuple[EncodedTask, SoftPrompt | None]] = {"soft_prompt": (task, soft), "bare_base": (task, None)}
-    if recipe.evaluation.instruction:
-        systems["instruction"] = (EncodedTask.create(base.text, recipe.evaluation.instruction, file.manifest.answers), None)
-    found: dict[System, list[Prediction]] = {}
-    for number, (system, (its_task, prompt)) in enumerate(systems.items(), start=1):
-        predictor = Predictor(
-            base, its_task, prompt, batch_size=recipe.evaluation.batch_size, max_new_tokens=file.manifest.max_new_tokens
-        )
-        found[system] = predictor.predict([row.inputs for row in rows])
-        tell(STEP, f"{system}: {len(rows)} test rows answered", done=number, total=len(systems))
-    return found
-
-
-def gate_report_of(
-    resolved: ResolvedRecipe,
-    dataset_digest: str,
-    file: PromptFile,
-    rows: Sequence[Row],
-    predictions: Mapping[System, Sequence[Prediction]],
-    classical: Sequence[str],
-) -> GateReport:
-    """Measure and judge predictions, and the answers of the classical baseline, where there are any."""
-    recipe = resolved.recipe
-    targets = [row.target for row in rows]
-    outputs = {system: [prediction.output for prediction in found] for system, found in predictions.items()}
-    if classical:
-        outputs["classical"] = list(classical)
-    samples = recipe.evaluation.bootstrap_samples
-    gates = tuple(judge(gate, targets, outputs, samples) for gate in recipe.gates)
+def gate_report_of(resolved: ResolvedRecipe, dataset_digest: str, file: PromptFile, seen: Observations) -> GateReport:
+    """Measure and judge what was seen."""
+    recipe, soft = resolved.recipe, seen.systems["soft_prompt"]
+    gates = tuple(judge(gate, seen) for gate in recipe.gates)
     verdict, reason = verdict_of(gates)
-    labels = tuple(answer.label for answer in file.manifest.answers)
-    confusion = _confusion(labels, targets, outputs["soft_prompt"])
+    confusion = _confusion(seen.labels, seen.targets, soft.outputs)
+    confidences = np.zeros(len(seen.rows)) if soft.probabilities is None else soft.probabilities.max(axis=1)
     return GateReport(
         prompt=file.digest,
         dataset=dataset_digest,
@@ -119,20 +84,22 @@ def gate_report_of(
         evaluated=format_time(time.time()),
         verdict=verdict,
         reason=reason,
-        num_test_rows=len(rows),
+        num_test_rows=len(seen.rows),
         gates=gates,
-        measured=_measured(recipe, targets, outputs),
-        labels=labels,
+        measured=tuple(_measured(seen)),
+        labels=seen.labels,
         confusion=tuple(tuple(row) for row in confusion),
-        by_label=_by_label(labels, confusion),
+        by_label=_by_label(seen.labels, confusion),
+        champion=resolved.champion,
+        notes=dict(seen.notes),
         rows=tuple(
             RowOutcome(
                 id=row.id,
                 target=row.target,
-                outputs={system: said[number] for system, said in outputs.items()},
-                confidence=round(predictions["soft_prompt"][number].confidence, 6),
+                outputs={system: answers.outputs[number] for system, answers in seen.systems.items()},
+                confidence=round(float(confidences[number]), 6),
             )
-            for number, row in enumerate(rows)
+            for number, row in enumerate(seen.rows)
         ),
     )
 
@@ -145,14 +112,13 @@ def headline(report: GateReport) -> dict[str, dict[str, float]]:
     return systems
 
 
-def _measured(recipe: Recipe, targets: Sequence[str], outputs: Mapping[System, Sequence[str]]) -> tuple[Measured, ...]:
-    found = []
-    for system, said in outputs.items():
-        for metric in METRICS_OF_TASK[recipe.task.type]:
-            interval = measure(metric, targets, said, CONFIDENCE, recipe.evaluation.bootstrap_samples)
-            numbers = {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
-            found.append(Measured(system=system, metric=metric, confidence=CONFIDENCE, **numbers))
-    return tuple(found)
+def _measured(seen: Observations) -> Iterator[Measured]:
+    for system, answers in seen.systems.items():
+        for metric in seen.spec.metrics(seen.task):
+            if available(metric, answers):
+                found = measure(seen, metric, answers, CONFIDENCE)
+                numbers = {"estimate": found.estimate, "low": found.low, "high": found.high}
+                yield Measured(system=system, metric=metric, confidence=CONFIDENCE, **numbers)
 
 
 def _confusion(labels: Sequence[str], targets: Sequence[str], outputs: Sequence[str]) -> list[list[int]]:

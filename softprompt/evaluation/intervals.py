@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softprompt.evaluation.metrics import Floats, Statistic
+from softprompt.evaluation.metrics import Statistic
+from softprompt.evaluation.observations import Floats
 
 SEED = 20_260_000
 """Of every bootstrap, so that the same predictions always give the same verdict."""

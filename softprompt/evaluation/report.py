@@ -5,15 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
-from softprompt.evaluation.gates import METRIC_TITLES, SYSTEM_TITLES, GateReport, System
+from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
 from softprompt.evaluation.metrics import row_scores
+from softprompt.evaluation.observations import Answers
+from softprompt.gate_specs import Metric
 from softprompt.pages.page import write_page
 from softprompt.pages.plots import Estimate, curves_plot, estimates_plot
-from softprompt.recipe import METRICS_OF_TASK, Metric
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.training_log import Measurement, TrainingLog
 
-BASELINES: tuple[System, ...] = ("bare_base", "instruction", "classical")
 MOST_CONFUSED = 10
 LONGEST_TEXT = 300
 
@@ -30,7 +30,7 @@ def write_evaluation_report(
         log: How it was trained.
         prompt: What was trained.
     """
-    metrics = METRICS_OF_TASK[report.task]
+    metrics = report.metrics
     write_page(
         path,
         "evaluation",
@@ -44,19 +44,19 @@ def write_evaluation_report(
         facts=_facts(report, log, prompt),
         comparisons=[(_sentence(METRIC_TITLES[metric]), _comparison(report, metric)) for metric in metrics],
         reason=_sentence(report.reason.split(": ", 1)[1]),
-        systems=[(title, _values(report, system)) for system, title in SYSTEM_TITLES.items() if _values(report, system)],
+        systems=[(system_title(system), [report.value(system, metric) for metric in metrics]) for system in _systems(report)],
         classical=_classical_sentence(report),
         instruction=resolved.recipe.evaluation.instruction,
         confused=_confused(report),
         training=_training_plots(log),
-        exchanges=[_exchange(report, system) for system in BASELINES if _values(report, system)],
+        exchanges=[_exchange(report, system) for system in _systems(report)[1:]],
         provenance=_provenance(resolved, report, prompt),
         recipe_json=json.dumps(resolved.recipe.model_dump(mode="json"), indent=2, ensure_ascii=False),
     )
 
 
 def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tuple[str, str]]:
-    metric = METRICS_OF_TASK[report.task][0]
+    metric = report.metrics[0]
     mine, bare = report.value("soft_prompt", metric), report.value("bare_base", metric)
     assert mine is not None
     assert bare is not None
@@ -76,7 +76,7 @@ def _facts(report: GateReport, log: TrainingLog, prompt: PromptFile) -> list[tup
 
 def _classical_sentence(report: GateReport) -> str:
     """Whether the soft prompt is better than the classical model, in rows that one answers rightly and the other does not."""
-    if not report.value("classical", METRICS_OF_TASK[report.task][0]):
+    if not report.value("classical", report.metrics[0]):
         return ""
     _, won, lost = _exchange(report, "classical")
     ahead = "ahead of" if len(won) > len(lost) else "behind" if len(won) < len(lost) else "level with"
@@ -92,7 +92,7 @@ def _sentence(text: str) -> str:
 
 
 def _comparison(report: GateReport, metric: Metric) -> object:
-    found = [(SYSTEM_TITLES[each.system], each) for each in report.measured if each.metric == metric]
+    found = [(system_title(each.system), each) for each in report.measured if each.metric == metric]
     estimates: list[Estimate] = [(title, each.estimate, each.low, each.high) for title, each in found]
     floors = {
         f"gate {gate.threshold:g}": gate.threshold
@@ -102,8 +102,9 @@ def _comparison(report: GateReport, metric: Metric) -> object:
     return estimates_plot(estimates, METRIC_TITLES[metric], floors)
 
 
-def _values(report: GateReport, system: System) -> list[object]:
-    return [each for each in report.measured if each.system == system]
+def _systems(report: GateReport) -> list[str]:
+    """Who answered, the soft prompt first."""
+    return list(dict.fromkeys(found.system for found in report.measured))
 
 
 def _confused(report: GateReport) -> list[tuple[str, str, int]]:
@@ -134,19 +135,23 @@ def _accuracies(looks: Iterable[Measurement]) -> Iterable[tuple[float, float]]:
     return ((look.step, look.validation_accuracy) for look in looks if look.validation_accuracy is not None)
 
 
-def _exchange(report: GateReport, system: System) -> tuple[str, list[dict[str, str]], list[dict[str, str]]]:
+def _exchange(report: GateReport, system: str) -> tuple[str, list[dict[str, str]], list[dict[str, str]]]:
     """Rows that the soft prompt answers better, and worse, than another system."""
-    metric: Metric = METRICS_OF_TASK[report.task][-1] if report.task == "generation" else METRICS_OF_TASK[report.task][0]
+    metric: Metric = "rouge_l" if report.task == "generation" else "accuracy"
     targets = [row.target for row in report.rows]
-    mine = row_scores(metric, targets, [row.outputs["soft_prompt"] for row in report.rows])
-    theirs = row_scores(metric, targets, [row.outputs[system] for row in report.rows])
+    mine = row_scores(metric, targets, _outputs(report, "soft_prompt"))
+    theirs = row_scores(metric, targets, _outputs(report, system))
     shown = [
         {"id": row.id, "target": _cut(row.target), "mine": _cut(row.outputs["soft_prompt"]), "theirs": _cut(row.outputs[system])}
         for row in report.rows
     ]
     won = [row for row, a, b in zip(shown, mine, theirs, strict=True) if a > b]
     lost = [row for row, a, b in zip(shown, mine, theirs, strict=True) if a < b]
-    return SYSTEM_TITLES[system], won, lost
+    return system_title(system), won, lost
+
+
+def _outputs(report: GateReport, system: str) -> Answers:
+    return Answers(tuple(row.outputs[system] for row in report.rows))
 
 
 def _provenance(resolved: ResolvedRecipe, report: GateReport, prompt: PromptFile) -> list[tuple[str, str]]:

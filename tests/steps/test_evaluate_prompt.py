@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from softprompt.data.dataset import read_baseline, read_manifest, read_part
-from softprompt.evaluation.gates import GateReport
+from softprompt.evaluation.gate_report import GateReport
 
 
 def report_of(run):

@@ -1,6 +1,6 @@
 """`explain_rejection` through KFP's local runner: the other branch."""
 
-from softprompt.evaluation.gates import GateReport
+from softprompt.evaluation.gate_report import GateReport
 
 
 def test_it_says_which_gate_failed_and_that_nothing_was_published(rejected_run):

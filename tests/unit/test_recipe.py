@@ -74,7 +74,7 @@ WRONG = {
     "a gate without a rule": (
         "{metric: accuracy, at_least: 0.8}",
         "{metric: accuracy}",
-        "exactly one of at_least and better_than",
+        "exactly one of at_least, at_most, better_than and not_worse_than",
     ),
     "a baseline that is not there": ("at_least: 0.8", "better_than: instruction", "evaluation.instruction is empty"),
     "no gate that blocks": ("at_least: 0.8}", "at_least: 0.8, severity: warn}", "gates: none of them blocks"),
@@ -138,7 +138,7 @@ def test_schema_explains_every_key():
     unexplained = [
         f"{name}.{key}"
         for name, part in schema["$defs"].items()
-        for key, value in part["properties"].items()
+        for key, value in part.get("properties", {}).items()
         if not value.get("description") and key != "method" and "const" not in value
     ]
     assert unexplained == []

@@ -2,20 +2,16 @@
 
 import pytest
 
-from softprompt.evaluation.gates import GateResult, judge, rejection_text, verdict_of
-from softprompt.recipe import GateSpec
+from softprompt.evaluation.gate_report import GateResult, rejection_text
+from softprompt.evaluation.gates import judge, verdict_of
+from softprompt.gate_specs import MetricGate
+from tests.unit.evaluation.seen import seen_shares
 
 N = 200
 
 
-def outputs(mine: float, bare: float = 0.2) -> dict:
-    """Outputs with these shares of right answers among `N` rows of target `x`; the bare base is right on the first ones."""
-    right = lambda share: ["x" if row < share * N else "y" for row in range(N)]
-    return {"soft_prompt": right(mine), "bare_base": right(bare), "instruction": right(0.5)}
-
-
-def status(gate: dict, mine: float, bare: float = 0.2) -> GateResult:
-    return judge(GateSpec(**gate), ["x"] * N, outputs(mine, bare), 1000)
+def status(gate: dict, mine: float, bare: float = 0.2, num_rows: int = N) -> GateResult:
+    return judge(MetricGate(**gate), seen_shares({"soft_prompt": mine, "bare_base": bare, "instruction": 0.5}, num_rows))
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.9, "passed"), (0.6, "rejected"), (0.82, "undecided")])
@@ -38,7 +34,7 @@ def test_equal_to_the_baseline_is_not_better():
 
 
 def test_an_interval_that_touches_the_threshold_from_above_passes():
-    result = judge(GateSpec(metric="macro_f1", at_least=1.0), ["x"] * N, outputs(1.0), 500)
+    result = status({"metric": "macro_f1", "at_least": 1.0}, 1.0)
     assert (result.low, result.status) == (1.0, "passed")
 
 
@@ -47,9 +43,7 @@ def test_an_undecided_gate_says_how_many_rows_would_decide_it():
     assert result.rows_to_decide is not None
     assert result.rows_to_decide > N
     # With that many rows of the same kind it does.
-    n = result.rows_to_decide
-    more = ["x" if row < 0.82 * n else "y" for row in range(n)]
-    again = judge(GateSpec(metric="accuracy", at_least=0.8), ["x"] * n, {"soft_prompt": more}, 500)
+    again = status({"metric": "accuracy", "at_least": 0.8}, 0.82, num_rows=result.rows_to_decide)
     assert again.low == pytest.approx(0.8, abs=0.005)
 
 

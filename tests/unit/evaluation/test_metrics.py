@@ -8,12 +8,13 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from softprompt.evaluation.intervals import bootstrap_interval, exact_interval, resampling_weights
 from softprompt.evaluation.metrics import row_scores, statistic
+from softprompt.evaluation.observations import Answers
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=40)
 
 
 def value(metric, targets, outputs) -> float:
-    return float(statistic(metric, targets, outputs)(np.ones((1, len(targets))))[0])
+    return float(statistic(metric, targets, Answers(tuple(outputs)))(np.ones((1, len(targets))))[0])
 
 
 @given(st.data())
@@ -35,19 +36,19 @@ def test_a_resample_is_the_metric_of_the_drawn_rows(num_rows, seed):
         ("accuracy", accuracy_score),
         ("macro_f1", lambda t, o: f1_score(t, o, average="macro", zero_division=0)),
     ):
-        found = statistic(metric, targets, outputs)(weights)
+        found = statistic(metric, targets, Answers(tuple(outputs)))(weights)
         for row, drawn in zip(found, weights.astype(int), strict=True):
             t, o = np.repeat(targets, drawn), np.repeat(outputs, drawn)
             assert row == pytest.approx(reference(t, o))
 
 
 def test_exact_match_ignores_white_space_around():
-    assert row_scores("exact_match", ["a b", "a b", "A"], [" a b\n", "a  b", "a"]).tolist() == [1, 0, 0]
+    assert row_scores("exact_match", ["a b", "a b", "A"], Answers((" a b\n", "a  b", "a"))).tolist() == [1, 0, 0]
 
 
 def test_rouge_l_of_a_worked_example():
     # Lin 2004: longest common subsequence "police the gunman" of 3 words; precision and recall 3/4.
-    scores = row_scores("rouge_l", ["police killed the gunman"], ["police kill the gunman"])
+    scores = row_scores("rouge_l", ["police killed the gunman"], Answers(("police kill the gunman",)))
     assert scores[0] == pytest.approx(0.75)
 
 
@@ -76,7 +77,7 @@ def test_a_paired_interval_is_narrower_than_the_difference_of_two():
     targets = ["x"] * 300
     mine = ["x" if e < 0.8 else "y" for e in easy]
     theirs = ["x" if e < 0.7 else "y" for e in easy]
-    a, b = statistic("accuracy", targets, mine), statistic("accuracy", targets, theirs)
+    a, b = (statistic("accuracy", targets, Answers(tuple(said))) for said in (mine, theirs))
     paired = bootstrap_interval(lambda w: a(w) - b(w), 300, 0.95, 2000)
     single = bootstrap_interval(a, 300, 0.95, 2000)
     assert paired.high - paired.low < single.high - single.low

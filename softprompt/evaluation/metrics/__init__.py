@@ -6,30 +6,48 @@ A weight matrix `[S, n]` says for each of `S` resamples how often each of `n` ro
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from softprompt.recipe import Metric
+from softprompt.evaluation.observations import Answers, Floats
+from softprompt.gate_specs import Metric
+from softprompt.recipe import EvaluationSpec
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """Weights `[S, n]` to values `[S]`."""
 
-PROPORTIONS: tuple[Metric, ...] = ("accuracy", "exact_match")
+PROPORTIONS: tuple[Metric, ...] = ("accuracy", "exact_match", "format_valid", "phrases_kept")
 """Metrics that count successes among rows, for which exact intervals exist."""
 
 
-def statistic(metric: Metric, targets: Sequence[str], outputs: Sequence[str]) -> Statistic:
-    """The metric of some outputs against their targets."""
+def available(metric: Metric, answers: Answers) -> bool:
+    """Whether what a system gave is enough for a metric."""
+    return metric in ("accuracy", "macro_f1", "exact_match", "rouge_l")
+
+
+def statistic(
+    metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str] = (), spec: EvaluationSpec | None = None
+) -> Statistic:
+    """The metric of a system's answers against their targets.
+
+    Args:
+        metric: Which one; `available` must say that it can be had.
+        targets: The right answers, `[n]`.
+        answers: What the system said.
+        labels: All labels, in the order of the probabilities; empty for a generation.
+        spec: Rules of format and phrases.
+    """
     if metric == "macro_f1":
-        return _macro_f1(targets, outputs)
-    return _mean(row_scores(metric, targets, outputs))
+        return _macro_f1(targets, answers.outputs)
+    return _mean(row_scores(metric, targets, answers, labels, spec))
 
 
-def row_scores(metric: Metric, targets: Sequence[str], outputs: Sequence[str]) -> Floats:
-    """A score for each row, `[n]`; macro-F1 has none of its own and counts hits, like accuracy."""
+def row_scores(
+    metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str] = (), spec: EvaluationSpec | None = None
+) -> Floats:
+    """A score for each row, `[n]`; a metric without rows of its own (macro-F1) counts hits, like accuracy."""
     if metric == "rouge_l":
-        return _rouge_l(targets, outputs)
-    return np.array([target.strip() == output.strip() for target, output in zip(targets, outputs, strict=True)], dtype=float)
+        return _rouge_l(targets, answers.outputs)
+    pairs = zip(targets, answers.outputs, strict=True)
+    return np.array([target.strip() == output.strip() for target, output in pairs], dtype=float)
 
 
 def _mean(scores: Floats) -> Statistic:

@@ -1,0 +1,37 @@
+"""Gates: rules over measurements. A failed gate is a result, not an exception.
+
+Passed: the interval lies wholly on the right side of the threshold. Rejected: wholly on the wrong side. Else undecided, with an
+estimate of the rows that would decide it. Each kind of gate is a module of its own:
+
+metric.py   a metric on all rows or a slice: floor, ceiling, better than a baseline, not worse than one
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from softprompt.evaluation.gate_report import GateResult, Verdict, explained
+from softprompt.evaluation.gates.metric import judge_metric
+from softprompt.evaluation.observations import Observations
+from softprompt.gate_specs import GateSpec
+
+_JUDGES: dict[str, Callable[[Any, Observations], GateResult]] = {"metric": judge_metric}
+
+
+def judge(gate: GateSpec, seen: Observations) -> GateResult:
+    """Apply one gate to what was seen."""
+    return _JUDGES[gate.kind](gate, seen)
+
+
+def verdict_of(gates: Sequence[GateResult]) -> tuple[Verdict, str]:
+    """The verdict of all blocking gates, each at its own level, and the reason in one sentence."""
+    blocking = [gate for gate in gates if gate.severity == "block"]
+    statuses: tuple[Verdict, ...] = ("rejected", "undecided")
+    for status in statuses:
+        failed = [gate for gate in blocking if gate.status == status]
+        if failed:
+            return status, f"{status.capitalize()}: {'; '.join(map(explained, failed))}."
+    count = len(blocking)
+    return (
+        "passed",
+        f"Passed: {'the one gate' if count == 1 else f'all {count} gates'} that can block {'holds' if count == 1 else 'hold'}.",
+    )
