@@ -6,6 +6,7 @@ import numpy as np
 
 from softprompt.evaluation.metrics import Statistic
 from softprompt.evaluation.observations import Floats
+from softprompt.evaluation.proportions import exact_limits, unpaired_limits
 
 SEED = 20_260_000
 """Of every bootstrap, so that the same predictions always give the same verdict."""
@@ -22,10 +23,14 @@ class Interval:
 
 def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
     """Clopper & Pearson's interval of a proportion: its coverage is never below the level."""
-    from scipy.stats import binomtest
+    low, high = exact_limits(successes, trials, confidence)
+    return Interval(successes / trials, float(low), float(high))
 
-    bounds = binomtest(successes, trials).proportion_ci(confidence, method="exact")
-    return Interval(successes / trials, float(bounds.low), float(bounds.high))
+
+def difference_of_proportions(successes_a: int, rows_a: int, successes_b: int, rows_b: int, confidence: float) -> Interval:
+    """The difference of two shares on different rows, `a` less `b`, as between two slices (`proportions.unpaired_limits`)."""
+    low, high = unpaired_limits(successes_a, rows_a, successes_b, rows_b, confidence)
+    return Interval(successes_a / rows_a - successes_b / rows_b, float(low), float(high))
 
 
 def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_samples: int) -> Interval:
