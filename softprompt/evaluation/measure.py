@@ -56,11 +56,11 @@ def discordant(
     return int((scores[0] & ~scores[1]).sum()), int((scores[1] & ~scores[0]).sum()), len(scores[0])
 
 
-def paired_statistic(seen: Observations, metric: Metric, mine: Answers, theirs: Answers, rows: Booleans | None = None) -> Statistic:
+def paired_statistic(
+    seen: Observations, metric: Metric, mine: Answers, theirs: Answers, rows: Booleans | None = None
+) -> Statistic:
     """The difference of a metric under the same weights for both."""
-    first, second = (
-        statistic(metric, *on_rows(seen, answers, rows), seen.labels, seen.spec) for answers in (mine, theirs)
-    )
+    first, second = (statistic(metric, *on_rows(seen, answers, rows), seen.labels, seen.spec) for answers in (mine, theirs))
 
     def difference(weights: Floats) -> Floats:
         return first(weights) - second(weights)
