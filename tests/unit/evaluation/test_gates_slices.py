@@ -221,7 +221,7 @@ def test_metrics_without_rows_of_their_own_are_measured_in_each_slice():
     assert (result.status, result.metric) == ("passed", "macro_f1")
 
 
-def test_an_unpaired_bootstrap_equals_brute_force():
+def test_a_difference_between_slices_is_near_a_bootstrap_of_both():
     """Resampled each by itself, row by row, with scikit-learn's F1."""
     seen, generator = f1_seen(num_samples=4000)
     outputs, targets = np.array(seen.systems["soft_prompt"].outputs), np.array(seen.targets)
