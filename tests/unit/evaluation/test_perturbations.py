@@ -72,8 +72,10 @@ def test_rows_and_seeds_are_disturbed_differently(kind):
 
 def test_disturbances_do_not_depend_on_the_python_process():
     """Written down: another draw would make figures of different runs incomparable."""
-    assert texts_of(disturbed("typos", TEXT)) == [GOLDEN["typos"]]
-    assert texts_of(disturbed("punctuation", TEXT)) == [GOLDEN["punctuation"]]
+    assert texts_of(disturbed("typos", TEXT)) == [TEXT.replace("delivered", "deelivered")]
+    assert texts_of(disturbed("punctuation", TEXT)) == [
+        "My parcel 4711--AB has not arrived,, although tracking says delivered!! Please refund 12.50 euros."
+    ]
 
 
 def test_no_rows():
@@ -252,9 +254,8 @@ def test_rows_without_room_are_left_out():
 
 
 def test_empty_is_one_row():
-    found = perturb(
-        "empty", [Row("a", 1, {"question": "Who?", "context": "Text."}, "x")] * 2, columns=["question", "context"], seed=1
-    )
+    pair = [Row(name, 1, {"question": "Who?", "context": "Text."}, "x") for name in "ab"]
+    found = perturb("empty", pair, columns=["question", "context"], seed=1)
     assert (found.rows.tolist(), found.inputs) == ([0], ({"question": "", "context": ""},))
 
 
@@ -304,6 +305,3 @@ def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(InvalidRequest, match="no file of paraphrases") as caught:
         read_paraphrases(tmp_path / "none.jsonl", columns=["text"], ids=[])
     assert caught.value.where.endswith("none.jsonl")
-
-
-GOLDEN = {"typos": "", "punctuation": ""}
