@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
-from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
+from softprompt.errors import TrackingUnavailable
+from softprompt.evaluation.gate_report import GateReport, Wear
+from softprompt.evaluation.report.markdown import gates_table, systems_table
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
 from softprompt.resolve import ResolvedRecipe
@@ -113,6 +115,44 @@ def register_prompt(
     return Registration(run_id=run_id, run_url=url, version=version, prompt=file.digest, verdict=report.verdict)
 
 
+def wear_of(tracking_uri: str, name: str, prompt: str, test_rows: str) -> Wear | None:
+    """How many other prompts of a name the same test rows have judged, rejected ones too.
+
+    Args:
+        tracking_uri: MLflow's address.
+        name: The prompt's name.
+        prompt: Digest of the one that is judged now.
+        test_rows: Digest of the rows.
+
+    Returns:
+        None where MLflow does not answer: the evaluation does not depend on it.
+    """
+    from mlflow.entities import ViewType
+
+    try:
+        with talking_to(tracking_uri) as mlflow:
+            found = mlflow.get_experiment_by_name(name)
+            if found is None:
+                return Wear(judged_before=0)
+            wanted, runs, token = f"tags.`softprompt.test_rows` = '{test_rows}'", list[Any](), None
+            while True:
+                page = mlflow.search_runs(
+                    [found.experiment_id],
+                    f"tags.`softprompt.test_rows` = '{test_rows}'",
+                    ViewType.ACTIVE_ONLY,
+                    1000,
+                    page_token=token,
+                )
+                runs += page
+                token = page.token
+                if not token:
+                    break
+    except TrackingUnavailable as error:
+        tell(STEP, f"MLflow does not say how often these rows have judged: {error.what}")
+        return None
+    return Wear(judged_before=len({run.data.tags.get("softprompt.prompt") for run in runs} - {prompt, None}))
+
+
 def _record_run(
     mlflow: "MlflowClient", run_id: str, file: PromptFile, report: GateReport, log: TrainingLog, files: dict[str, Path]
 ) -> None:
@@ -122,7 +162,7 @@ def _record_run(
     numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates}
     numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/mean_tokens_per_second": log.tokens_per_second}
     numbers |= {"prompt/bytes": len(file.tensor), "prompt/parameters": log.trainable_parameters}
-    tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000]}
+    tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000], "test_rows": report.test_rows}
     mlflow.log_batch(
         run_id,
         metrics=[Metric(key, float(value), 0, 0) for key, value in numbers.items()],
@@ -188,38 +228,20 @@ def _model_id(uri: str) -> str | None:
 
 def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
     """A version's description, Markdown: what a reviewer needs to decide."""
-    rows = [
-        f"| {gate.rule} | {gate.estimate:.3f} | {gate.low:.3f} to {gate.high:.3f} | {gate.severity} | **{gate.status}** |"
-        for gate in report.gates
-    ]
     return "\n".join(
         [
             f"**{report.reason}**",
             "",
             _what(resolved, file, report),
             "",
-            "| gate | measured | interval | severity | status |",
-            "| --- | --- | --- | --- | --- |",
-            *rows,
+            *gates_table(report),
             "",
-            *_compared(report),
+            *systems_table(report),
             "",
             f"Prompt `sha256:{file.digest}`. The full report is the run's artifact `report.html`.",
             "To decide, set the tag `review.status` to `approved` or `rejected`.",
         ]
     )
-
-
-def _compared(report: GateReport) -> list[str]:
-    """The soft prompt beside everything it is compared with, Markdown."""
-    metrics = report.metrics
-    titles = " | ".join(METRIC_TITLES[metric] for metric in metrics)
-    lines = [f"| system | {titles} |", "| --- |" + " --- |" * len(metrics)]
-    for system in dict.fromkeys(found.system for found in report.measured):
-        values = [report.value(system, metric) for metric in metrics]
-        shown = " | ".join(f"{value.estimate:.3f}" if value else "" for value in values)
-        lines.append(f"| {system_title(system)} | {shown} |")
-    return lines
 
 
 def _what(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:

@@ -1,7 +1,7 @@
 """The step `evaluate_prompt`: always succeeds, and returns one verdict."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,13 @@ import numpy as np
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.data.dataset import read_manifest
+from softprompt.data.rows import Row
+from softprompt.documents import canonical_json, sha256_hex
 from softprompt.errors import FingerprintMismatch
-from softprompt.evaluation.gate_report import GateReport, LabelScores, Measured, RowOutcome
+from softprompt.evaluation.breakdowns import disturbance_scores, slice_scores
+from softprompt.evaluation.gate_report import GateReport, LabelScores, Look, Measured, RowOutcome, Wear
 from softprompt.evaluation.gates import judge, verdict_of
+from softprompt.evaluation.looks import looks_of
 from softprompt.evaluation.measure import measure
 from softprompt.evaluation.metrics import available
 from softprompt.evaluation.observations import Observations
@@ -28,7 +32,13 @@ CONFIDENCE = 0.95
 
 
 def evaluate_prompt(
-    resolved: ResolvedRecipe, dataset: Path, prompt: Path, training_log: Path, gate_report: Path, report: Path
+    resolved: ResolvedRecipe,
+    dataset: Path,
+    prompt: Path,
+    training_log: Path,
+    gate_report: Path,
+    report: Path,
+    wear: Callable[[str], Wear | None] = lambda _: None,
 ) -> GateReport:
     """Measure a prompt on the test rows, compare it with what it replaces, and judge it.
 
@@ -39,13 +49,15 @@ def evaluate_prompt(
         training_log: The training's log, for the report.
         gate_report: File to write the GateReport to.
         report: File to write the HTML page to.
+        wear: Says how often test rows with a digest have judged before; for those who have a registry to ask.
 
     Raises:
         FingerprintMismatch: The prompt was trained on another base.
     """
     file = PromptFile.read(prompt)
-    seen = observe(resolved, load_base(resolved, file), file, dataset)
-    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, seen)
+    base = load_base(resolved, file)
+    seen = observe(resolved, base, file, dataset)
+    result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, seen, wear=wear, looks=looks_of(file, base))
     gate_report.write_bytes(result.to_bytes())
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     write_evaluation_report(report, resolved, result, log, file)
@@ -67,8 +79,17 @@ def load_base(resolved: ResolvedRecipe, file: PromptFile) -> FrozenBase:
     )
 
 
-def gate_report_of(resolved: ResolvedRecipe, dataset_digest: str, file: PromptFile, seen: Observations) -> GateReport:
+def gate_report_of(
+    resolved: ResolvedRecipe,
+    dataset_digest: str,
+    file: PromptFile,
+    seen: Observations,
+    *,
+    wear: Callable[[str], Wear | None] = lambda _: None,
+    looks: tuple[str, tuple[Look, ...]] = ("", ()),
+) -> GateReport:
     """Measure and judge what was seen."""
+    test_rows = test_rows_digest(seen.rows)
     recipe, soft = resolved.recipe, seen.systems["soft_prompt"]
     gates = tuple(judge(gate, seen) for gate in recipe.gates)
     verdict, reason = verdict_of(gates)
@@ -85,23 +106,35 @@ def gate_report_of(resolved: ResolvedRecipe, dataset_digest: str, file: PromptFi
         verdict=verdict,
         reason=reason,
         num_test_rows=len(seen.rows),
+        test_rows=test_rows,
         gates=gates,
         measured=tuple(_measured(seen)),
         labels=seen.labels,
         confusion=tuple(tuple(row) for row in confusion),
         by_label=_by_label(seen.labels, confusion),
+        slices=tuple(slice_scores(seen, CONFIDENCE)),
+        disturbances=tuple(disturbance_scores(seen, CONFIDENCE)),
+        looks_in=looks[0],
+        looks=looks[1],
         champion=resolved.champion,
         notes=dict(seen.notes),
+        wear=wear(test_rows),
         rows=tuple(
             RowOutcome(
                 id=row.id,
                 target=row.target,
                 outputs={system: answers.outputs[number] for system, answers in seen.systems.items()},
                 confidence=round(float(confidences[number]), 6),
+                input=row.input_digest[:16],
             )
             for number, row in enumerate(seen.rows)
         ),
     )
+
+
+def test_rows_digest(rows: Sequence[Row]) -> str:
+    """sha256 over inputs and right answers, whatever the order of the rows."""
+    return sha256_hex(canonical_json(sorted([row.input_digest, row.target] for row in rows)))
 
 
 def headline(report: GateReport) -> dict[str, dict[str, float]]:

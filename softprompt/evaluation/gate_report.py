@@ -256,6 +256,11 @@ class GateReport(Document):
         return next((found for found in self.measured if (found.system, found.metric) == (system, metric)), None)
 
     @property
+    def systems(self) -> list[str]:
+        """Who answered, the soft prompt first."""
+        return list(dict.fromkeys(found.system for found in self.measured))
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """What was measured of the soft prompt, in the report's order."""
         return tuple(found.metric for found in self.measured if found.system == "soft_prompt")
