@@ -41,7 +41,7 @@ def evaluate_prompt(
     from softprompt.evaluation.report.markdown import summary as summarise
     from softprompt.evaluation.report.roc import roc_curve
     from softprompt.progress import step_errors
-    from softprompt.registry import wear_of
+    from softprompt.registry_evaluation import wear_of
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
-from softprompt.errors import TrackingUnavailable
-from softprompt.evaluation.gate_report import GateReport, Wear
+from softprompt.evaluation.gate_report import GateReport
 from softprompt.evaluation.report.markdown import gates_table, systems_table
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
+from softprompt.registry_evaluation import record_evaluation, record_model_metrics
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 from softprompt.tuning.training_log import TrainingLog
@@ -104,72 +104,14 @@ def register_prompt(
     report = GateReport.from_bytes(gate_report.read_bytes(), source=str(gate_report))
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     with talking_to(tracking_uri) as mlflow:
-        _record_run(
-            mlflow, run_id, file, report, log, {"gate_report.json": gate_report, "training_log.json": training_log} | pages
-        )
+        files = {"gate_report.json": gate_report, "training_log.json": training_log} | pages
+        record_evaluation(mlflow, run_id, file, report, log, files)
         version = "" if report.verdict == "rejected" else _version(mlflow, run_id, resolved, prompt, file, report)
         mlflow.set_terminated(run_id)
         url = _run_url(mlflow, tracking_uri, run_id)
     outcome = f"version {version}" if version else "no version: the gates rejected it"
     tell(STEP, f"{resolved.recipe.name}: {outcome}", version=version, run_id=run_id)
     return Registration(run_id=run_id, run_url=url, version=version, prompt=file.digest, verdict=report.verdict)
-
-
-def wear_of(tracking_uri: str, name: str, prompt: str, test_rows: str) -> Wear | None:
-    """How many other prompts of a name the same test rows have judged, rejected ones too.
-
-    Args:
-        tracking_uri: MLflow's address.
-        name: The prompt's name.
-        prompt: Digest of the one that is judged now.
-        test_rows: Digest of the rows.
-
-    Returns:
-        None where MLflow does not answer: the evaluation does not depend on it.
-    """
-    from mlflow.entities import ViewType
-
-    try:
-        with talking_to(tracking_uri) as mlflow:
-            found = mlflow.get_experiment_by_name(name)
-            if found is None:
-                return Wear(judged_before=0)
-            wanted, runs, token = f"tags.`softprompt.test_rows` = '{test_rows}'", list[Any](), None
-            while True:
-                page = mlflow.search_runs(
-                    [found.experiment_id],
-                    f"tags.`softprompt.test_rows` = '{test_rows}'",
-                    ViewType.ACTIVE_ONLY,
-                    1000,
-                    page_token=token,
-                )
-                runs += page
-                token = page.token
-                if not token:
-                    break
-    except TrackingUnavailable as error:
-        tell(STEP, f"MLflow does not say how often these rows have judged: {error.what}")
-        return None
-    return Wear(judged_before=len({run.data.tags.get("softprompt.prompt") for run in runs} - {prompt, None}))
-
-
-def _record_run(
-    mlflow: "MlflowClient", run_id: str, file: PromptFile, report: GateReport, log: TrainingLog, files: dict[str, Path]
-) -> None:
-    from mlflow.entities import Metric, RunTag
-
-    numbers = {f"evaluate_prompt/{found.system}/{found.metric}": found.estimate for found in report.measured}
-    numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates}
-    numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/mean_tokens_per_second": log.tokens_per_second}
-    numbers |= {"prompt/bytes": len(file.tensor), "prompt/parameters": log.trainable_parameters}
-    tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000], "test_rows": report.test_rows}
-    mlflow.log_batch(
-        run_id,
-        metrics=[Metric(key, float(value), 0, 0) for key, value in numbers.items()],
-        tags=[RunTag(f"softprompt.{key}", value) for key, value in tags.items()],
-    )
-    for name, path in files.items():
-        mlflow.log_text(run_id, path.read_text(), name)
 
 
 def _version(
@@ -191,6 +133,8 @@ def _version(
         known = mlflow.create_model_version(
             name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source)
         )
+    if model := _model_id(known.source):
+        record_model_metrics(mlflow, run_id, model, report)
     tags = {"gates.verdict": report.verdict, "gates.report": report.digest, "dataset": report.dataset}
     tags |= {"base_fingerprint": report.base_fingerprint, "numerics": report.numerics, "recipe": resolved.digest}
     for key, value in tags.items():

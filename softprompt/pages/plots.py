@@ -235,6 +235,13 @@ def norms_plot(norms: Sequence[Norms], label: str) -> Markup:
         return _svg(figure, f"{label}: {spoken}")
 
 
+def standalone(plot: Markup) -> str:
+    """A picture as a file of its own, on white."""
+    colours = {"ink": "#3a4452", "faint": "#d5dae1", "first": "#2457c5", "second": "#7b8794", "third": "#b3261e"}
+    style = "".join(f"--plot-{name}:{colour};" for name, colour in colours.items())
+    return str(plot).replace("<svg", f'<svg style="background:#ffffff;{style}"', 1)
+
+
 @contextmanager
 def _figure(width: float, height: float, rows: int = 0, columns: int = 0) -> Iterator[tuple[Any, Any]]:
     """A figure of our style with one set of axes, or a grid of them; inches of 72 points, drawn without a display."""
