@@ -166,8 +166,8 @@ def _log_model(run_id: str, base_uri: str, prompt: Path, file: PromptFile) -> st
     return str(info.model_uri)
 
 
-def _model_id(uri: str) -> str | None:
-    return uri.removeprefix("models:/") if uri.startswith("models:/") else None
+def _model_id(uri: str | None) -> str | None:
+    return uri.removeprefix("models:/") if uri and uri.startswith("models:/") else None
 
 
 def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:

@@ -98,7 +98,7 @@ def record_model_metrics(mlflow: "MlflowClient", run_id: str, model_id: str, rep
 
 def _numbers(report: GateReport) -> dict[str, float]:
     numbers = {f"{found.system}/{found.metric}": found.estimate for found in report.measured}
-    return numbers | {f"gates/{gate.name}": gate.estimate for gate in report.gates}
+    return numbers | {f"gates/{gate.name}": gate.estimate for gate in report.gates if gate.estimate is not None}
 
 
 def _tables(report: GateReport) -> dict[str, dict[str, list[Any]]]:

@@ -1,8 +1,13 @@
-"""One metric of one system, or the paired difference of two, with its confidence interval."""
+"""One metric of one system, or the difference of two, with its confidence interval."""
 
 import numpy as np
 
-from softprompt.evaluation.intervals import Interval, bootstrap_interval, exact_interval
+from softprompt.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    exact_interval,
+    paired_difference,
+)
 from softprompt.evaluation.metrics import PROPORTIONS, Statistic, row_scores, statistic
 from softprompt.evaluation.observations import Answers, Booleans, Floats, Observations
 from softprompt.gate_specs import Metric
@@ -17,8 +22,11 @@ def measure(seen: Observations, metric: Metric, answers: Answers, confidence: fl
         answers: A system's, to all rows of `seen`.
         confidence: Level of the two-sided interval.
         rows: `[n]`, only these; None: all.
+
+    Raises:
+        InvalidRequest: There are no such rows.
     """
-    targets, answers = _on(seen, answers, rows)
+    targets, answers = on_rows(seen, answers, rows)
     if metric in PROPORTIONS:
         scores = row_scores(metric, targets, answers, seen.labels, seen.spec)
         return exact_interval(int(scores.sum()), len(scores), confidence)
@@ -29,24 +37,40 @@ def measure(seen: Observations, metric: Metric, answers: Answers, confidence: fl
 def measure_difference(
     seen: Observations, metric: Metric, mine: Answers, theirs: Answers, confidence: float, rows: Booleans | None = None
 ) -> Interval:
-    """The paired difference of a metric, mine less theirs, on the same rows. Arguments as in `measure`."""
-    targets, mine = _on(seen, mine, rows)
-    _, theirs = _on(seen, theirs, rows)
-    value = _difference(
-        statistic(metric, targets, mine, seen.labels, seen.spec), statistic(metric, targets, theirs, seen.labels, seen.spec)
+    """The paired difference of a metric, mine less theirs, on the same rows. Arguments and errors as in `measure`."""
+    if metric in PROPORTIONS:
+        only_mine, only_theirs, num_rows = discordant(seen, metric, mine, theirs, rows)
+        return paired_difference(only_mine, only_theirs, num_rows, confidence)
+    value = paired_statistic(seen, metric, mine, theirs, rows)
+    num_rows = len(seen.rows) if rows is None else int(rows.sum())
+    return bootstrap_interval(value, num_rows, confidence, seen.spec.bootstrap_samples)
+
+
+def discordant(
+    seen: Observations, metric: Metric, mine: Answers, theirs: Answers, rows: Booleans | None = None
+) -> tuple[int, int, int]:
+    """Rows on which only mine succeeds, rows on which only theirs does, all rows. The metric is one of PROPORTIONS."""
+    scores = [
+        row_scores(metric, *on_rows(seen, answers, rows), seen.labels, seen.spec).astype(bool) for answers in (mine, theirs)
+    ]
+    return int((scores[0] & ~scores[1]).sum()), int((scores[1] & ~scores[0]).sum()), len(scores[0])
+
+
+def paired_statistic(seen: Observations, metric: Metric, mine: Answers, theirs: Answers, rows: Booleans | None = None) -> Statistic:
+    """The difference of a metric under the same weights for both."""
+    first, second = (
+        statistic(metric, *on_rows(seen, answers, rows), seen.labels, seen.spec) for answers in (mine, theirs)
     )
-    return bootstrap_interval(value, len(targets), confidence, seen.spec.bootstrap_samples)
+
+    def difference(weights: Floats) -> Floats:
+        return first(weights) - second(weights)
+
+    return difference
 
 
-def _on(seen: Observations, answers: Answers, rows: Booleans | None) -> tuple[list[str], Answers]:
+def on_rows(seen: Observations, answers: Answers, rows: Booleans | None) -> tuple[list[str], Answers]:
     """Targets and answers of some rows."""
     if rows is None:
         return list(seen.targets), answers
-    return [seen.targets[row] for row in np.flatnonzero(rows)], answers.at(rows)
-
-
-def _difference(mine: Statistic, theirs: Statistic) -> Statistic:
-    def difference(weights: Floats) -> Floats:
-        return mine(weights) - theirs(weights)
-
-    return difference
+    targets = seen.targets
+    return [targets[row] for row in np.flatnonzero(rows)], answers.at(rows)

@@ -7,11 +7,8 @@ MOST_METRICS = 4
 
 def gates_table(report: GateReport) -> list[str]:
     """The gates."""
-    rows = [
-        f"| {gate.rule} | {gate.estimate:.3f} | {gate.low:.3f} to {gate.high:.3f} | {gate.severity} | **{gate.status}** |"
-        for gate in report.gates
-    ]
-    return ["| gate | measured | interval | severity | status |", "| --- | --- | --- | --- | --- |", *rows]
+    rows = [f"| {gate.rule} | {gate.measurement} | {gate.severity} | **{gate.status}** |" for gate in report.gates]
+    return ["| gate | measured | severity | status |", "| --- | --- | --- | --- |", *rows]
 
 
 def systems_table(report: GateReport) -> list[str]:
