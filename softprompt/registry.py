@@ -4,6 +4,7 @@ A passed or undecided prompt becomes a version with its evidence; a rejected one
 package never imports this module: Git or the channel's policy decides what is served, MLflow is where people look.
 """
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
+from softprompt.errors import InvalidRequest
 from softprompt.evaluation.gate_report import GateReport
 from softprompt.evaluation.report.markdown import gates_table, systems_table
 from softprompt.fetch.web import without_secrets
@@ -112,6 +114,28 @@ def register_prompt(
     outcome = f"version {version}" if version else "no version: the gates rejected it"
     tell(STEP, f"{resolved.recipe.name}: {outcome}", version=version, run_id=run_id)
     return Registration(run_id=run_id, run_url=url, version=version, prompt=file.digest, verdict=report.verdict)
+
+
+def report_of_version(tracking_uri: str, name: str, version: str) -> bytes:
+    """The gate report of a registered version.
+
+    Raises:
+        InvalidRequest: There is no such version, or its run has no report.
+        TrackingUnavailable: The server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with talking_to(tracking_uri) as mlflow, tempfile.TemporaryDirectory() as folder:
+        try:
+            run_id = mlflow.get_model_version(name, version).run_id
+            return Path(mlflow.download_artifacts(run_id, "gate_report.json", folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise InvalidRequest(
+                "The registry has no evaluation of that version.",
+                where=f"{without_secrets(tracking_uri)}, {name} version {version}",
+                actual=str(error),
+                hint="`softprompt ui` shows what is registered.",
+            ) from None
 
 
 def _version(
