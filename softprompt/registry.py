@@ -127,7 +127,7 @@ def report_of_version(tracking_uri: str, name: str, version: str) -> bytes:
 
     with talking_to(tracking_uri) as mlflow, tempfile.TemporaryDirectory() as folder:
         try:
-            run_id = mlflow.get_model_version(name, version).run_id
+            run_id = mlflow.get_model_version(name, version).run_id or ""
             return Path(mlflow.download_artifacts(run_id, "gate_report.json", folder)).read_bytes()
         except (MlflowException, OSError) as error:
             raise InvalidRequest(

@@ -55,11 +55,11 @@ def evaluate_prompt(
         FingerprintMismatch: The prompt was trained on another base.
     """
     file = PromptFile.read(prompt)
+    log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     base = load_base(resolved, file)
-    seen = observe(resolved, base, file, dataset)
+    seen = observe(resolved, base, file, dataset, log)
     result = gate_report_of(resolved, read_manifest(dataset).content_digest, file, seen, wear=wear, looks=looks_of(file, base))
     gate_report.write_bytes(result.to_bytes())
-    log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     write_evaluation_report(report, resolved, result, log, file)
     tell(STEP, result.reason, verdict=result.verdict, metrics=headline(result))
     return result
