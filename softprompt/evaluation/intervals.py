@@ -1,20 +1,13 @@
 """Confidence intervals of one number: exact for proportions, bootstrap for everything else, paired for differences."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
-from softprompt.errors import SoftpromptError
+from softprompt.evaluation.bootstrap import acceleration_of, bca_limits, bootstrap_samples, left_out_groups, weight_blocks
 from softprompt.evaluation.metrics import Statistic
 from softprompt.evaluation.observations import Floats
 from softprompt.evaluation.proportions import exact_limits, paired_limits, unpaired_limits
-
-SEED = 20_260_000
-"""Of every bootstrap, so that the same predictions always give the same verdict."""
-BLOCK = 2**23
-"""Weights held at once, 64 MiB; a large test set is resampled in several blocks."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +17,10 @@ class Interval:
     estimate: float
     low: float
     high: float
+
+    def negated(self) -> "Interval":
+        """Of the same quantity with the other sign."""
+        return Interval(-self.estimate, -self.high, -self.low)
 
 
 def exact_interval(successes: int, trials: int, confidence: float) -> Interval:
@@ -51,54 +48,35 @@ def paired_difference(only_a: int, only_b: int, num_rows: int, confidence: float
     return Interval((only_a - only_b) / num_rows, float(low), float(high))
 
 
-def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_samples: int) -> Interval:
-    """Percentile bootstrap over rows (Efron 1979).
+def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_samples: int, reach: float = 0.0) -> Interval:
+    """BCa bootstrap over rows (Efron 1987, `bootstrap.bca_limits`).
 
     Args:
         value: Statistic of weights; a difference of two statistics gives a paired interval.
         num_rows: Rows `n`.
         confidence: Level.
         num_samples: Resamples `S`.
+        reach: How far the truth may lie from the estimate without a sign of it in these rows (`unseen`); the interval is at
+            least as wide.
 
     Raises:
         SoftpromptError: The statistic is not a finite number.
     """
-    estimate, samples = float(value(np.ones((1, num_rows)))[0]), bootstrap_samples(value, num_rows, num_samples)
-    low, high = percentile_limits(samples, confidence)
-    return Interval(estimate, float(low), float(high))
+    estimate = float(value(np.ones((1, num_rows)))[0])
+    samples = bootstrap_samples(value, num_rows, num_samples)
+    acceleration = acceleration_of(left_out_groups(value, num_rows)) if num_rows > 1 else np.zeros(())
+    low, high = bca_limits(samples, np.asarray(estimate), acceleration, confidence)
+    return Interval(estimate, min(float(low), estimate - reach), max(float(high), estimate + reach))
 
 
-def bootstrap_samples(value: Statistic, num_rows: int, num_samples: int) -> Floats:
-    """`[S]`, the statistic of each resample. Arguments and errors as in `bootstrap_interval`."""
-    samples = np.concatenate([value(weights) for weights in _blocks(num_rows, num_samples)])
-    if not np.isfinite(samples).all():
-        raise SoftpromptError(f"A metric is no finite number on {(~np.isfinite(samples)).sum()} of {num_samples} resamples.")
-    return samples
+def unseen(num_rows: int, confidence: float) -> float:
+    """The largest share of rows of a kind that may be missing among so many by chance (at 95 %: 3.7 / n).
 
-
-def percentile_limits(samples: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Lower and upper limit from resamples along the last axis."""
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=-1)
-    return low, high
+    A bootstrap draws from what was seen, so that rows which are all alike would give an interval of no width.
+    """
+    return float(1 - ((1 - confidence) / 2) ** (1 / num_rows))
 
 
 def resampling_weights(num_rows: int, num_samples: int) -> Floats:
     """How often each row is drawn in each resample, `[S, n]`; always the same for the same sizes."""
-    return np.concatenate(list(_blocks(num_rows, num_samples)))
-
-
-def _blocks(num_rows: int, num_samples: int) -> Iterator[Floats]:
-    size = max(1, BLOCK // num_rows)
-    for number, start in enumerate(range(0, num_samples, size)):
-        yield _block(num_rows, min(size, num_samples - start), number)
-
-
-@lru_cache(maxsize=4)
-def _block(num_rows: int, num_samples: int, number: int) -> Floats:
-    """Kept, since all metrics on the same rows use the same draws; drawing takes longer than measuring."""
-    drawn = np.random.default_rng([SEED, number]).integers(0, num_rows, (num_samples, num_rows))
-    places = drawn + num_rows * np.arange(num_samples)[:, None]
-    weights = np.bincount(places.ravel(), minlength=num_samples * num_rows).reshape(num_samples, num_rows).astype(float)
-    weights.flags.writeable = False
-    return weights
+    return np.concatenate(list(weight_blocks(num_rows, num_samples)))

@@ -1,6 +1,6 @@
 """The same metric in every slice of the rows: a floor for each, or a limit to the gap between them.
 
-A floor holds where every judged slice's interval reaches it. A gap is judged over all pairs of a column's slices: it is within the
+A floor holds where every judged slice's interval reaches it. A gap is judged over all pairs of a column's slices: within the
 limit where the interval of every pair's difference lies inside plus and minus the limit, too large where one lies wholly outside.
 Why neither is corrected for the number of slices, and what that leaves unprotected, says `parts.py`.
 """

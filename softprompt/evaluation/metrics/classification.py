@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from softprompt.evaluation.observations import Floats
+from softprompt.evaluation.observations import Booleans, Floats
 
-Counts = tuple[Floats, Floats, Floats]
-"""Of each resample and label, `[S, labels]`: rows rightly given the label, rows that deserve it, rows that were given it."""
+Ratio = Callable[[Floats, Floats, Floats], tuple[Floats, Floats, Booleans]]
+"""From rows rightly given a label, rows that deserve it and rows that were given it, `[S, labels]` each, to numerator, denominator,
+and which labels take part."""
 
 
 def hits(targets: Sequence[str], outputs: Sequence[str]) -> Floats:
@@ -35,15 +36,13 @@ def macro_f1(targets: Sequence[str], outputs: Sequence[str]) -> Callable[[Floats
     return _macro(targets, outputs, lambda hit, true, said: (2 * hit, true + said, true + said > 0))
 
 
-def _macro(
-    targets: Sequence[str], outputs: Sequence[str], ratio: Callable[[Floats, Floats, Floats], Counts]
-) -> Callable[[Floats], Floats]:
+def _macro(targets: Sequence[str], outputs: Sequence[str], ratio: Ratio) -> Callable[[Floats], Floats]:
     """The mean over labels of a ratio of counts.
 
     Args:
         targets: The right labels, `[n]`.
         outputs: The given ones.
-        ratio: From counts (hits, deserved, given) to numerator, denominator, and which labels take part.
+        ratio: Which.
     """
     labels = sorted({*targets, *outputs})
     true, said = _one_hot(targets, labels), _one_hot(outputs, labels)

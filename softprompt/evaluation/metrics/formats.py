@@ -26,7 +26,9 @@ def format_valid(outputs: Sequence[str], spec: FormatSpec) -> Floats:
 
 def phrases_kept(outputs: Sequence[str], spec: EvaluationSpec) -> Floats:
     """`[n]`, 1 where a text has every required phrase and no forbidden one, upper and lower case alike."""
-    required, forbidden = ([phrase.casefold() for phrase in phrases] for phrases in (spec.required_phrases, spec.forbidden_phrases))
+    required, forbidden = (
+        [phrase.casefold() for phrase in phrases] for phrases in (spec.required_phrases, spec.forbidden_phrases)
+    )
     texts = [text.casefold() for text in outputs]
     kept = [all(p in text for p in required) and not any(p in text for p in forbidden) for text in texts]
     return np.array(kept, dtype=float)
