@@ -125,7 +125,7 @@ def _comparisons(report: GateReport, pairs: Sequence[tuple[RowOutcome, RowOutcom
     old, new = ([pair[side] for pair in pairs] for side in (0, 1))
     rows = [Row(row.id, 0, {}, row.target, part="test") for row in new]
     systems = {"soft_prompt": _answers(new), "before": _answers(old)}
-    return explore(Observations(report.task, rows, report.labels, systems), CONFIDENCE)
+    return explore(Observations(report.task, rows, (), systems), CONFIDENCE)
 
 
 def _answers(rows: Sequence[RowOutcome]) -> Answers:

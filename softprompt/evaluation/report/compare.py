@@ -27,10 +27,7 @@ def write_comparison(path: Path, found: SideBySide) -> None:
             (
                 METRIC_TITLES[old.metric].capitalize(),
                 estimates_plot(
-                    [
-                        (side.name, each.estimate, each.low, each.high)
-                        for side, each in zip(sides, (old, new), strict=True)
-                    ],
+                    [(side.name, each.estimate, each.low, each.high) for side, each in zip(sides, (old, new), strict=True)],
                     METRIC_TITLES[old.metric],
                     {},
                 ),
