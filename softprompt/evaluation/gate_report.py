@@ -6,7 +6,7 @@ from pydantic import Field
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.gate_specs import Metric, Severity, TaskType
+from softprompt.gate_specs import Metric, Perturbation, Severity, TaskType
 
 Verdict = Literal["passed", "rejected", "undecided"]
 
@@ -62,9 +62,10 @@ class GatePart(Document):
     """One of several measurements behind a gate: a slice, a pair of groups, a label."""
 
     name: str
-    estimate: float
-    low: float
-    high: float
+    estimate: float | None
+    """None where it has too few rows to say anything; `low` and `high` too."""
+    low: float | None
+    high: float | None
     num_rows: int
     judged: bool = True
     """Whether the gate looks at it; not where it has too few rows."""
@@ -81,10 +82,12 @@ class GateResult(Document):
     """In words."""
     severity: Severity
     confidence: float
-    estimate: float
-    """Of the metric, of its difference to the baseline, of the worst part."""
-    low: float
-    high: float
+    estimate: float | None
+    """Of the metric, of its difference to the baseline, of the worst part. None: there was nothing to measure, the note says
+    why; `low` and `high` too."""
+    low: float | None
+    high: float | None
+    """Equal to `low` where a fact decides and no sample."""
     threshold: float
     status: Verdict
     rows_to_decide: int | None = None
@@ -94,6 +97,15 @@ class GateResult(Document):
     parts: tuple[GatePart, ...] = ()
     row_ids: tuple[str, ...] = ()
     """The rows behind it, the first of them: those of the slice that failed, those that must pass and do not."""
+
+    @property
+    def measurement(self) -> str:
+        """The number with its interval, as people read it."""
+        if self.estimate is None:
+            return "nothing"
+        if self.low == self.high:
+            return f"{round(self.estimate, 3):,.10g}"
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 class Comparison(Document):
@@ -150,11 +162,48 @@ class Abstention(Document):
     """Of the rows that are answered."""
 
 
+class SliceScores(Document):
+    """The soft prompt on the rows of one slice, with the task's first metric."""
+
+    column: str
+    value: str
+    num_rows: int
+    estimate: float
+    low: float
+    high: float
+
+
+class DisturbanceScores(Document):
+    """The soft prompt on disturbed inputs beside the same rows undisturbed, with the task's first metric."""
+
+    perturbation: Perturbation
+    num_rows: int
+    clean: float
+    disturbed: float
+    drop: float
+    """Clean less disturbed."""
+    low: float
+    high: float
+    example: tuple[str, str] | None = None
+    """An input before and after."""
+
+
+class Look(Document):
+    """The tokens of the vocabulary that are nearest to a prompt vector."""
+
+    vector: int
+    """Counted from 1."""
+    tokens: tuple[str, ...]
+    cosines: tuple[float, ...]
+    norm: float
+
+
 class Wear(Document):
     """How often these test rows have judged prompts of this name."""
 
-    versions: int
-    """Versions judged before this one; each choice made by them makes the rows a little less a test."""
+    judged_before: int
+    """Prompts of this name that these rows judged before this one, rejected ones too; each choice that was made by them makes
+    the rows a little less a test."""
 
 
 class RowOutcome(Document):
@@ -166,6 +215,8 @@ class RowOutcome(Document):
     """System -> output."""
     confidence: float
     """Of the soft prompt's label; 0 for a generation."""
+    input: str = ""
+    """First 16 digits of the input's sha256: the same in two reports where the same question was asked."""
 
 
 class GateReport(Document):
@@ -187,6 +238,8 @@ class GateReport(Document):
     reason: str
     """The verdict in one sentence."""
     num_test_rows: int
+    test_rows: str = ""
+    """sha256 over the test rows' inputs and right answers, whatever their order: the same test."""
     gates: tuple[GateResult, ...]
     measured: tuple[Measured, ...]
     comparisons: tuple[Comparison, ...] = ()
@@ -196,6 +249,12 @@ class GateReport(Document):
     by_label: tuple[LabelScores, ...]
     calibration: tuple[CalibrationBin, ...] = ()
     abstention: tuple[Abstention, ...] = ()
+    slices: tuple[SliceScores, ...] = ()
+    disturbances: tuple[DisturbanceScores, ...] = ()
+    looks: tuple[Look, ...] = ()
+    """Empty where the base's vocabulary cannot be compared, or is too large to do it here."""
+    looks_in: str = ""
+    """The space of that comparison."""
     champion: str = ""
     """Digest of the prompt that the channel served at the time; empty: none."""
     notes: dict[str, str] = Field(default_factory=dict)
@@ -207,6 +266,11 @@ class GateReport(Document):
     def value(self, system: str, metric: Metric) -> Measured | None:
         """One measurement, if it was made."""
         return next((found for found in self.measured if (found.system, found.metric) == (system, metric)), None)
+
+    @property
+    def systems(self) -> list[str]:
+        """Who answered, the soft prompt first."""
+        return list(dict.fromkeys(found.system for found in self.measured))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -223,6 +287,6 @@ def rejection_text(report: GateReport) -> str:
 
 def explained(gate: GateResult) -> str:
     """A gate's rule, what was measured, and what would decide it."""
-    shown = f"{gate.rule}, measured {gate.estimate:.3f} [{gate.low:.3f}, {gate.high:.3f}]"
+    shown = f"{gate.rule}, measured {gate.measurement}"
     shown += f" ({gate.note})" if gate.note else ""
     return shown + (f", about {gate.rows_to_decide} test rows would decide it" if gate.rows_to_decide else "")
