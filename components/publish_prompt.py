@@ -21,7 +21,7 @@ def publish_prompt(
     Args:
         resolved_recipe: JSON of `resolve_recipe`.
         registration: JSON of `register_prompt`.
-        dataset: What the prompt was made from; its profile is evidence, which later datasets are compared with.
+        dataset: What the prompt was made from; its profile and the digests of its inputs are evidence for later runs.
         prompt: The prompt file.
         training_log: Evidence of `tune_prompt`.
         gate_report: Evidence of `evaluate_prompt`.
@@ -29,8 +29,7 @@ def publish_prompt(
     """
     from pathlib import Path
 
-    from softprompt.data.dataset import read_manifest
-    from softprompt.deployment import PROFILE_FILE, publish_run
+    from softprompt.deployment import dataset_evidence, publish_run
     from softprompt.evaluation.gate_report import GateReport
     from softprompt.progress import step_errors, tell
     from softprompt.registry import Registration
@@ -43,8 +42,7 @@ def publish_prompt(
         report = GateReport.from_bytes(Path(gate_report.path).read_bytes(), source="gate_report")
         files = {"gate_report.json": gate_report.path, "training_log.json": training_log.path}
         evidence = {name: Path(path).read_bytes() for name, path in files.items()}
-        if profile := read_manifest(Path(dataset.path)).profile:
-            evidence[PROFILE_FILE] = profile.to_bytes()
+        evidence |= dataset_evidence(Path(dataset.path))
         outcome = publish_run(
             resolved,
             Path(prompt.path),

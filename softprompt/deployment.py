@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
+from softprompt.data.dataset import read_manifest
+from softprompt.data.input_digests import seen_inputs
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import InvalidRequest
 from softprompt.release.init_channel import init_channel
@@ -16,15 +18,17 @@ from softprompt.release.layout import blob_key
 from softprompt.release.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
 from softprompt.release.publish_prompt import PublishOutcome, publish_prompt
 from softprompt.release.reader import Reader
-from softprompt.release.statement import ChannelState, Verdict
+from softprompt.release.statement import Served, Verdict
 from softprompt.release.store import S3Store, open_store, probe_conditional_writes
 from softprompt.release.trust import load_trust_root
-from softprompt.resolve import Overrides, ResolvedFile, ResolvedRecipe, resolve_recipe
+from softprompt.resolve import Overrides, ResolvedChampion, ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.settings import Settings
 
 LAPTOP_CHANNEL = "laptop"
 PROFILE_FILE = "dataset_profile.json"
 """Name under which the profile of a prompt's dataset is evidence."""
+SEEN_INPUTS_FILE = "seen_inputs.bin"
+"""Name under which the digests of the inputs that a prompt was tuned on are evidence."""
 
 
 @contextmanager
@@ -62,16 +66,39 @@ def prepare_run(recipe: str, overrides: Overrides, settings: Settings) -> Resolv
     if policy.authority == "pipeline":
         probe_conditional_writes(store)
     state = channel_reader(settings, channel, store).refresh().statement.state
-    served = state.prompts.get(name)
-    shares = served.bases.get(resolved.base.fingerprint, ()) if served else ()
-    champion = max(shares, key=lambda share: share.weight).prompt if shares else ""
-    reference = resolved.reference or _profile_of(state, champion, settings.store)
-    return resolved.model_copy(update={"champion": champion, "reference": reference})
+    champion = champion_of(state.prompts.get(name), resolved.base.fingerprint)
+    if not champion:
+        return resolved
+    evidence = state.approvals[champion].evidence
+    reference = resolved.reference or _profile_in(evidence, settings.store)
+    file = ResolvedChampion(prompt=champion, store=settings.store, seen_inputs=evidence.get(SEEN_INPUTS_FILE, ""))
+    return resolved.model_copy(update={"champion": champion, "champion_file": file, "reference": reference})
 
 
-def _profile_of(state: ChannelState, champion: str, store: str) -> ResolvedFile | None:
-    """Where the profile of the champion's dataset lies, if its evidence has one."""
-    digest = state.approvals[champion].evidence.get(PROFILE_FILE) if champion else None
+def champion_of(served: Served | None, base_fingerprint: str) -> str:
+    """Digest of what a name means now: on this base model the prompt with the largest weight, else one of another base model's.
+
+    A prompt of another base model cannot be compared with, but it is there, and the evaluation has to say so.
+    """
+    bases = served.bases if served else {}
+    shares = bases.get(base_fingerprint) or next((bases[base] for base in sorted(bases) if bases[base]), ())
+    return max(shares, key=lambda share: share.weight).prompt if shares else ""
+
+
+def dataset_evidence(dataset: Path) -> dict[str, bytes]:
+    """What of a dataset artifact is evidence of a prompt that was tuned on it, file name -> bytes.
+
+    Its profile, which later datasets are compared with, and the digests of the inputs that the prompt has seen, which later test
+    rows are held against; the latter not for datasets of many millions of rows.
+    """
+    profile, seen = read_manifest(dataset).profile, seen_inputs(dataset)
+    found = {PROFILE_FILE: profile.to_bytes() if profile else None, SEEN_INPUTS_FILE: seen}
+    return {name: data for name, data in found.items() if data is not None}
+
+
+def _profile_in(evidence: Mapping[str, str], store: str) -> ResolvedFile | None:
+    """Where the profile of a prompt's dataset lies, if its evidence has one."""
+    digest = evidence.get(PROFILE_FILE)
     return ResolvedFile(uri=f"{store.rstrip('/')}/{blob_key(digest)}", sha256=digest) if digest else None
 
 

@@ -6,6 +6,7 @@
     │   ├── BaseModelUnavailable       2   ... the base model it names
     │   ├── UnsupportedBaseModel       2   ... what is asked of the base model cannot be done exactly
     │   └── FingerprintMismatch        2   a prompt met a base model it was not trained on
+    ├── NotANumber                     2   the base model's numbers overflow: no answer can be believed
     ├── DatasetRefused                 3   the dataset would ruin a prompt
     ├── GatesRejected                  4   the evaluation gates rejected the prompt
     ├── ServiceUnavailable             5   a service failed
@@ -78,6 +79,12 @@ class UnsupportedBaseModel(InvalidRequest):
 
 class FingerprintMismatch(InvalidRequest):
     """A prompt met a base model other than the one it was trained on."""
+
+
+class NotANumber(SoftpromptError):
+    """The base model gave NaN where probabilities should be."""
+
+    exit_code = 2
 
 
 class DatasetRefused(SoftpromptError):

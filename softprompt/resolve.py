@@ -23,6 +23,9 @@ from softprompt.yaml_reader import MAX_YAML_BYTES
 
 STEP = "resolve_recipe"
 DATASET_MANIFEST_FILE = "manifest.json"
+DATASET_TEST_FILE = "test.parquet"
+MOST_BYTES = 1024 * 1024 * 1024
+"""Of a file of rows that stands beside the dataset."""
 RECIPES_PACKAGE = "pipelines"
 
 
@@ -40,6 +43,17 @@ class ResolvedFile(Document):
     sha256: Sha256
 
 
+class ResolvedChampion(Document):
+    """The prompt that the channel serves, and where what is compared with it lies."""
+
+    prompt: Sha256
+    """Its digest; the prompt file's parts are blobs of the store."""
+    store: str
+    """URI of the store."""
+    seen_inputs: str = ""
+    """Digest of the blob that says which inputs it was tuned on; empty: its evidence has none."""
+
+
 class ResolvedRecipe(Document):
     """Everything that determines what a run computes."""
 
@@ -55,7 +69,14 @@ class ResolvedRecipe(Document):
     reference: ResolvedFile | None = None
     """What drift is measured against: the manifest of a dataset artifact, or the profile in the champion's evidence."""
     champion: str
-    """Digest of the prompt that the channel serves under this name now; empty: none, or the channel was not asked."""
+    """Digest of the prompt that the channel serves under this name now, on this base model if it serves one there; empty: none,
+    or the channel was not asked."""
+    champion_file: ResolvedChampion | None = None
+    """Where the champion lies; None: there is none."""
+    earlier: ResolvedFile | None = None
+    """Test rows of `evaluation.earlier`."""
+    paraphrases: ResolvedFile | None = None
+    """Of `evaluation.paraphrases`."""
     tool_version: str
     code_digest: Sha256
     """sha256 over the library's source, so that a cached step of other code is never taken for this one's."""
@@ -97,6 +118,8 @@ def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion:
         test_dataset=_resolved_file(parsed.dataset.test_uri) if parsed.dataset.test_uri else None,
         starts=_resolved_starts(parsed),
         reference=_resolved_reference(parsed.dataset.reference),
+        earlier=_resolved_at(f"{parsed.evaluation.earlier.rstrip('/')}/{DATASET_TEST_FILE}" if parsed.evaluation.earlier else ""),
+        paraphrases=_resolved_at(parsed.evaluation.paraphrases),
         champion=champion,
         tool_version=__version__,
         code_digest=code_digest(),
@@ -149,6 +172,11 @@ def apply_overrides(recipe: Recipe, overrides: Overrides, folder: Path) -> Recip
         },
         "prompt": _given(kind=overrides.prompt_kind, num_tokens=overrides.num_tokens)
         | {"init": _absolute_init(recipe.prompt.init, folder)},
+        "evaluation": {
+            key: absolute_uri(uri, folder)
+            for key, uri in (("earlier", recipe.evaluation.earlier), ("paraphrases", recipe.evaluation.paraphrases))
+            if uri
+        },
         "training": _given(num_workers=overrides.num_workers) | ({"seed": overrides.seed} if overrides.seed >= 0 else {}),
     }
     content = recipe.model_dump(mode="json")
@@ -180,10 +208,11 @@ def _absolute_init(init: InitSpec | None, folder: Path) -> dict[str, object] | N
 
 
 def _resolved_reference(folder: str) -> ResolvedFile | None:
-    if not folder:
-        return None
-    uri = f"{folder.rstrip('/')}/{DATASET_MANIFEST_FILE}"
-    return ResolvedFile(uri=uri, sha256=sha256_hex(fetch_bytes(uri, max_bytes=Document.max_bytes)))
+    return _resolved_at(f"{folder.rstrip('/')}/{DATASET_MANIFEST_FILE}" if folder else "", max_bytes=Document.max_bytes)
+
+
+def _resolved_at(uri: str, *, max_bytes: int = MOST_BYTES) -> ResolvedFile | None:
+    return ResolvedFile(uri=uri, sha256=sha256_hex(fetch_bytes(uri, max_bytes=max_bytes))) if uri else None
 
 
 def _resolved_starts(recipe: Recipe) -> tuple[ResolvedFile, ...]:

@@ -11,6 +11,7 @@ packed.py         the same on CUDA devices, rows in one sequence without padding
 layers.py         what of the layers a step computes, and what twice
 decoder_prefix.py encoder-decoder models: a deep prompt's keys and values in front of what the decoder says
 concatenate.py    the rest: the prompt's vectors in front of the input embeddings
-scoring.py        probabilities of the answers; greedy generation
+sampling.py       which token comes next: the most likely one, or a draw of the row's own
+scoring.py        probabilities of the answers; generation; the likelihood of a given text
 predictor.py      rows -> answers, with one prompt or the bare base
 """

@@ -1,4 +1,4 @@
-"""Answers for rows: by ranking a closed set of answers under their trie, or by greedy generation of an open one.
+"""Answers for rows: by ranking a closed set of answers under their trie, or by generation of an open one.
 
 Rows are grouped by length, so that no padding stands between a text and its answer; the prompt's keys and values are computed
 once for all rows.
@@ -11,11 +11,15 @@ from dataclasses import dataclass
 import torch
 
 from softprompt.base_model import FrozenBase
+from softprompt.engine.batches import Collator, Example
+from softprompt.engine.concatenate import decoder_start
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.engine.scoring import answer_log_probabilities, generate_greedily
+from softprompt.engine.sampling import next_token
+from softprompt.engine.scoring import answer_log_probabilities, answer_nats, generate
 from softprompt.engine.strategy import Prefix, Strategy, check_length, choose_strategy
 from softprompt.engine.task import EncodedTask
+from softprompt.recipe import SamplingSpec
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,21 @@ class Predictor:
         prompt: None: the bare base.
         batch_size: Rows computed at once.
         max_new_tokens: Longest generated answer.
+        sampling: How texts are drawn; None: greedily.
     """
 
     def __init__(
-        self, base: FrozenBase, task: EncodedTask, prompt: SoftPrompt | None, *, batch_size: int = 64, max_new_tokens: int = 64
+        self,
+        base: FrozenBase,
+        task: EncodedTask,
+        prompt: SoftPrompt | None,
+        *,
+        batch_size: int = 64,
+        max_new_tokens: int = 64,
+        sampling: SamplingSpec | None = None,
     ) -> None:
         self.base, self.task = base, task
-        self._batch_size, self._max_new_tokens = batch_size, max_new_tokens
+        self._batch_size, self._max_new_tokens, self._sampling = batch_size, max_new_tokens, sampling or SamplingSpec()
         self._strategy: Strategy = choose_strategy(base, prompt.kind if prompt else None)
         self._head = Head(base)
         with torch.no_grad():
@@ -71,13 +83,14 @@ class Predictor:
 
         Raises:
             UnsupportedBaseModel: A row is longer than the context.
+            NotANumber: The base gives NaN.
         """
         return self.predict_ids(self.task.encoder.all_input_ids(inputs), progress)
 
     def predict_ids(self, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """The same for rows that are token ids already."""
         found: dict[int, Prediction] = {}
-        for rows in _of_equal_length(ids, self._batch_size):
+        for rows in of_equal_length(ids, self._batch_size):
             check_length(self.base, self._prefix.num_tokens, len(ids[rows[0]]) + 1)
             batch = torch.tensor([ids[row] for row in rows], device=self.base.model.device)
             found |= zip(rows, self._answer(batch), strict=True)
@@ -85,26 +98,49 @@ class Predictor:
                 progress(len(found))
         return [found[row] for row in range(len(ids))]
 
+    def target_nats(self, ids: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[float]:
+        """Negative log-likelihood of each row's right answer as a text, nats, each token behind the right ones before it.
+
+        Args:
+            ids: Token ids of the filled templates.
+            targets: Token ids of the right answers, end token included.
+
+        Raises:
+            UnsupportedBaseModel: A row and its answer are longer than the context.
+            NotANumber: The base gives NaN.
+        """
+        collate = Collator(None, decoder_start(self.base), self.base.model.device)
+        examples = [Example(list(row), list(target), -1) for row, target in zip(ids, targets, strict=True)]
+        order = sorted(range(len(examples)), key=lambda row: examples[row].num_tokens)
+        found: dict[int, float] = {}
+        for start in range(0, len(order), self._batch_size):
+            rows = order[start : start + self._batch_size]
+            check_length(self.base, self._prefix.num_tokens, examples[rows[-1]].num_tokens)
+            batch = collate([examples[row] for row in rows])
+            found |= zip(rows, answer_nats(self._strategy, self._head, self._prefix, batch).tolist(), strict=True)
+        return [found[row] for row in range(len(examples))]
+
     def _answer(self, input_ids: torch.Tensor) -> list[Prediction]:
         if self.task.trie is not None:
             scores = answer_log_probabilities(self._strategy, self._head, self.task.trie, self._prefix, input_ids).exp()
             best = scores.argmax(dim=1).tolist()
             return [Prediction(self.task.labels[i], tuple(row)) for i, row in zip(best, scores.tolist(), strict=True)]
         room = self.base.text.context_tokens - self._prefix.num_tokens - input_ids.shape[1]
-        answers = generate_greedily(
+        answers = generate(
             self._strategy,
             self._head,
             self._prefix,
             input_ids,
             max_new_tokens=max(1, min(self._max_new_tokens, room)),
             end_token=self.task.encoder.end_token,
+            choose=next_token(self._sampling, input_ids),
         )
         return [
             Prediction(str(self.task.encoder.tokenizer.decode(answer, skip_special_tokens=True)).strip()) for answer in answers
         ]
 
 
-def _of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+def of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
     """Indices of rows of the same length, at most `most` at a time, short rows first."""
     groups: dict[int, list[int]] = defaultdict(list)
     for row, sequence in enumerate(ids):

@@ -1,4 +1,4 @@
-"""Probabilities of a closed set of answers, and greedy generation of an open one.
+"""Probabilities of a closed set of answers, generation of an open one, and the likelihood of a given text.
 
 Rows of one call have equal length, so no padding stands between a text and its answer and every model family is exact; callers
 group rows by length. Text is read once; the answers go on from its state.
@@ -7,14 +7,19 @@ group rows by length. Text is read once; the answers go on from its state.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from softprompt.engine.answers import AnswerTrie
+from softprompt.engine.batches import Batch
 from softprompt.engine.head import Head
+from softprompt.engine.sampling import NextToken, most_likely
 from softprompt.engine.strategy import Prefix, State, Strategy
+from softprompt.errors import NotANumber
 
 MAX_EXPANDED_ROWS = 128
 """Rows times answer paths computed at once; bounds memory (each has a cache of its own), changes no number beyond rounding."""
+MAX_SCORED_POSITIONS = 1024
+"""Positions whose logits over the whole vocabulary are computed at once; bounds memory."""
 
 
 @torch.no_grad()
@@ -30,10 +35,13 @@ def answer_log_probabilities(strategy: Strategy, head: Head, trie: AnswerTrie, p
 
     Returns:
         `[B, answers]` float32; exponentials sum to 1 in each row.
+
+    Raises:
+        NotANumber: The base gives NaN.
     """
     most = max(1, MAX_EXPANDED_ROWS // max(1, len(trie.paths)))
     parts = [_score(strategy, head, trie, prefix, rows) for rows in input_ids.split(most)]
-    return torch.cat(parts)
+    return numbers(torch.cat(parts), strategy)
 
 
 def _score(strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor) -> Tensor:
@@ -61,10 +69,17 @@ def _follow(state: State, paths: Sequence[tuple[int, ...]], input_ids: Tensor) -
 
 
 @torch.no_grad()
-def generate_greedily(
-    strategy: Strategy, head: Head, prefix: Prefix, input_ids: Tensor, *, max_new_tokens: int, end_token: int
+def generate(
+    strategy: Strategy,
+    head: Head,
+    prefix: Prefix,
+    input_ids: Tensor,
+    *,
+    max_new_tokens: int,
+    end_token: int,
+    choose: NextToken = most_likely,
 ) -> list[list[int]]:
-    """The most likely next token, over and over, until the end token.
+    """The next token, over and over, until the end token.
 
     Args:
         strategy: Runs the base.
@@ -73,15 +88,19 @@ def generate_greedily(
         input_ids: `[B, T]`, rows of equal length.
         max_new_tokens: Longest answer.
         end_token: Ends a row.
+        choose: Which token comes next.
 
     Returns:
-        Token ids of each row's answer, without the end token.
+        Token ids of each row's answer, without the end token; empty where that came first.
+
+    Raises:
+        NotANumber: The base gives NaN.
     """
     hidden, state = strategy.start(prefix, input_ids)
     answers: list[list[int]] = [[] for _ in input_ids]
     running = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
     for step in range(max_new_tokens):
-        token = head(hidden).argmax(dim=-1)
+        token = choose(numbers(head(hidden), strategy))
         running &= token != end_token
         if not running.any():
             break
@@ -91,3 +110,38 @@ def generate_greedily(
         if step + 1 < max_new_tokens:
             hidden = state.extend(token[:, None])[:, -1]
     return answers
+
+
+@torch.no_grad()
+def answer_nats(strategy: Strategy, head: Head, prefix: Prefix, batch: Batch) -> Tensor:
+    """Negative log-likelihood of each row's right answer, its end token included, each token behind the right ones before it.
+
+    Args:
+        strategy: Runs the base.
+        head: Its output head.
+        prefix: The prompt as the strategy prepared it.
+        batch: Rows with their answers, every answer token scored.
+
+    Returns:
+        `[B]` float64, nats.
+
+    Raises:
+        NotANumber: The base gives NaN.
+    """
+    hidden = strategy.hidden(prefix, batch)
+    pieces = zip(hidden.split(MAX_SCORED_POSITIONS), batch.targets.split(MAX_SCORED_POSITIONS), strict=True)
+    nats = torch.cat([nn.functional.cross_entropy(head(part).float(), targets, reduction="none") for part, targets in pieces])
+    total = torch.zeros(batch.num_rows, dtype=torch.float64, device=nats.device)
+    return total.index_add_(0, batch.rows, numbers(nats, strategy).double())
+
+
+def numbers(values: Tensor, strategy: Strategy) -> Tensor:
+    """The same values. NotANumber: one of them is NaN, and an answer made of it would look like any other."""
+    if bool(values.isnan().any()):
+        dtype = str(strategy.base.model.dtype).removeprefix("torch.")
+        raise NotANumber(
+            "The base model gives NaN where probabilities should be.",
+            where=f"{strategy.base.model.config.model_type} in {dtype}",
+            hint="Set base_model.dtype: float32; if it is, the weights are broken, or the prompt's numbers are far too large.",
+        )
+    return values

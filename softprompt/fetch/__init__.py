@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from softprompt.artifact import read_capped
+from softprompt.documents import sha256_hex
 from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRecipe, InvalidRequest, VerificationFailed
 from softprompt.fetch.cache import cache_folder
 from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at, folder_sha256
@@ -32,6 +33,7 @@ __all__ = [
     "fetch_bytes",
     "fetch_dataset",
     "fetch_prompt",
+    "fetch_verified",
     "file_sha256",
 ]
 
@@ -93,6 +95,21 @@ def fetch_bytes(uri: str, *, max_bytes: int) -> bytes:
     """
     scheme, place = _parse(uri, ("file", "s3"))
     return bytes_from_s3(uri, max_bytes) if scheme == "s3" else read_capped(Path(place), max_bytes)
+
+
+def fetch_verified(uri: str, sha256: str, *, max_bytes: int) -> bytes:
+    """A file that must still be what it was when the run began.
+
+    Raises:
+        VerificationFailed: It is not there, is larger, or has changed.
+        StoreUnavailable: The object store does not answer.
+    """
+    data = fetch_bytes(uri, max_bytes=max_bytes)
+    if sha256_hex(data) != sha256:
+        raise VerificationFailed(
+            "A file changed since the run began.", where=uri, expected=sha256, actual=sha256_hex(data), hint="Start a new run."
+        )
+    return data
 
 
 def fetch_prompt(uri: str, *, expected_sha256: str = "") -> tuple[Path, str]:

@@ -98,6 +98,27 @@ def curves_plot(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: st
         return _svg(figure, f"{y_label} over {x_label}: {spoken}")
 
 
+def reliability_plot(bins: Sequence[tuple[float, float, int]]) -> Markup:
+    """How often answers of a confidence are right.
+
+    Args:
+        bins: (mean confidence, accuracy, rows) of each bin that has rows.
+    """
+    with _figure(7.2, 3.4) as (figure, axes):
+        confidence, accuracy, rows = zip(*bins, strict=True)
+        most = max(rows)
+        axes.plot([0, 1], [0, 1], color=_COLOURS["faint"], linewidth=1.4, linestyle="--")
+        axes.plot(confidence, accuracy, color=_COLOURS["first"], linewidth=1.2, alpha=0.6)
+        axes.scatter(confidence, accuracy, s=[18 + 160 * count / most for count in rows], color=_COLOURS["first"], alpha=0.8,
+                     linewidths=0)  # fmt: skip
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(0, 1.05)
+        axes.set_xlabel("confidence (a larger dot is more rows)")
+        axes.set_ylabel("share that is right")
+        spoken = "; ".join(f"confidence {said:.2f}, right {right:.2f} of {count} rows" for said, right, count in bins)
+        return _svg(figure, f"Reliability: {spoken}")
+
+
 def runs_plot(panels: Mapping[str, Sequence[RunLine]], x_label: str, mark: float | None) -> Markup:
     """Many runs over a common axis, a panel a quantity: the winner bold, dropped ones faint and ending in a cross.
 
@@ -212,6 +233,13 @@ def norms_plot(norms: Sequence[Norms], label: str) -> Markup:
             f"{title}: vocabulary median {levels[3]:.2f}, prompt {min(v):.2f} to {max(v):.2f}" for title, levels, v in norms
         )
         return _svg(figure, f"{label}: {spoken}")
+
+
+def standalone(plot: Markup) -> str:
+    """A picture as a file of its own, on white."""
+    colours = {"ink": "#3a4452", "faint": "#d5dae1", "first": "#2457c5", "second": "#7b8794", "third": "#b3261e"}
+    style = "".join(f"--plot-{name}:{colour};" for name, colour in colours.items())
+    return str(plot).replace("<svg", f'<svg style="background:#ffffff;{style}"', 1)
 
 
 @contextmanager

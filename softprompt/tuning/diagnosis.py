@@ -39,6 +39,11 @@ def unmoved(start: Tensor, end: Tensor, scale: Tensor) -> str | None:
     )
 
 
+def moved(start: Tensor, end: Tensor) -> float:
+    """Distance of a prompt to its start, relative to the start's norm."""
+    return float((end - start).norm() / start.norm().clamp_min(1e-12))
+
+
 def exploded(start: Tensor, end: Tensor) -> str | None:
     """Whether a vector of a prompt has become far longer than what it started among."""
     usual = float(start.norm(dim=-1).mean().clamp_min(1e-12))

@@ -92,6 +92,8 @@ class TrainingLog(Document):
     tokens_per_second: float
     winner: int
     best_step: int
+    moved: float | None = None
+    """Distance of the prompt to where it started, relative to the start's norm; None in logs that did not measure it."""
     candidates: tuple[CandidateResult, ...]
     measurements: tuple[Measurement, ...]
     seeds: SeedSpread | None

@@ -8,6 +8,7 @@ from softprompt.errors import SoftpromptError
 from softprompt.progress import MetricSink, tell
 from softprompt.recipe import TrainingSpec
 from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import train_on_ray
@@ -126,6 +127,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         tokens_per_second=round(_num_tokens(state, training, facts) / max(seconds, 1e-9), 1),
         winner=state.winner.number,
         best_step=state.winner.loop.best_step,
+        moved=moved(state.winner.loop.parameters["start"], state.winner.loop.best_values),
         candidates=tuple(_result(resolved, run) for run in state.runs),
         measurements=tuple(state.measurements),
         seeds=state.outcome.seeds,

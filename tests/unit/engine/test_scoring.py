@@ -5,7 +5,7 @@ import torch
 
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.engine.scoring import generate_greedily
+from softprompt.engine.scoring import generate
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import UnsupportedBaseModel
 from tests.families import CAUSAL, ENCODER_DECODER, FAMILIES, strategies_for, tiny_base
@@ -35,7 +35,7 @@ def test_tokens_equal_those_of_the_stock_model(family, kind):
     expected = [greedily(stock, row, 8) for row in ROWS]
     for strategy in strategies_for(base, kind):
         prefix = strategy.prefix(SoftPrompt(values) if kind else None)
-        assert generate_greedily(strategy, Head(base), prefix, ROWS, max_new_tokens=8, end_token=2) == expected
+        assert generate(strategy, Head(base), prefix, ROWS, max_new_tokens=8, end_token=2) == expected
     if kind and family in ("llama", "gpt2", "qwen2", "bart", "t5"):
         bare = [greedily(Stock(base, None), row, 8) for row in ROWS]
         assert bare != expected, "a prompt without influence would prove nothing"
@@ -45,9 +45,9 @@ def test_tokens_equal_those_of_the_stock_model(family, kind):
 def test_a_row_ends_at_the_end_token_while_others_go_on():
     base = tiny_base("llama")
     strategy = choose_strategy(base, None)
-    answers = generate_greedily(strategy, Head(base), strategy.prefix(None), ROWS, max_new_tokens=20, end_token=-1)
+    answers = generate(strategy, Head(base), strategy.prefix(None), ROWS, max_new_tokens=20, end_token=-1)
     end = answers[0][3]
-    cut = generate_greedily(strategy, Head(base), strategy.prefix(None), ROWS, max_new_tokens=20, end_token=end)
+    cut = generate(strategy, Head(base), strategy.prefix(None), ROWS, max_new_tokens=20, end_token=end)
     assert cut == [answer[: answer.index(end)] if end in answer else answer for answer in answers]
     assert len(cut[0]) <= 3
 

@@ -1,0 +1,58 @@
+"""Which token comes next: the most likely one, or a draw that depends on the row alone, not on the rows beside it."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from softprompt.recipe import SamplingSpec
+
+
+class NextToken(Protocol):
+    """Chooses the next token of every row."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """`[B, V]` logits to `[B]` token ids."""
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """Greedy decoding."""
+    return logits.argmax(dim=-1)
+
+
+class Draw:
+    """Draws from the nucleus: the most likely tokens that together hold `top_p` of the probability (Holtzman et al. 2020).
+
+    A row's stream of random numbers follows from the seed and its own tokens, so neither the batch it stands in nor the order
+    of the rows changes what is drawn, beyond rounding of the logits.
+
+    Args:
+        spec: Temperature (above 0), nucleus and seed.
+        rows: Token ids of each row's input.
+    """
+
+    def __init__(self, spec: SamplingSpec, rows: Sequence[Sequence[int]]) -> None:
+        self._spec = spec
+        self._streams = [Random(f"{spec.seed}/{list(row)}") for row in rows]
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Draw each row's token; every call moves each row's stream on by one number."""
+        kept = nucleus(logits, self._spec.temperature, self._spec.top_p)
+        marks = torch.tensor([stream.random() for stream in self._streams], dtype=kept.dtype, device=kept.device)
+        reached = kept.cumsum(dim=-1)
+        return torch.searchsorted(reached, marks[:, None] * reached[:, -1:], right=True)[:, 0].clamp_max(kept.shape[-1] - 1)
+
+
+def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Probabilities `[B, V]` float64 of the tokens that may be drawn, 0 for all others; rows sum to `top_p` or a little more."""
+    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ranked.cumsum(dim=-1) - ranked
+    return torch.zeros_like(probabilities).scatter(-1, order, ranked.masked_fill(before >= top_p, 0.0))
+
+
+def next_token(spec: SamplingSpec, input_ids: Tensor) -> NextToken:
+    """How the rows `[B, T]` of a batch are decoded: greedily at temperature 0."""
+    return Draw(spec, input_ids.tolist()) if spec.temperature else most_likely
