@@ -15,7 +15,7 @@ EQUIVALENT: dict[str, str] = {}
 
 def main(names: list[str]) -> int:
     """Run, and compare what survived with the list."""
-    subprocess.run(["mutmut", "run", "--max-children", "2", *names], check=True)
+    subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", "2", *names], check=True)
     unnoticed = [(name, line) for name in survivors() for line in changed_lines(name) if line not in EQUIVALENT]
     for name, line in unnoticed:
         print(f"no test notices {name}:\n    {line}")
@@ -24,14 +24,14 @@ def main(names: list[str]) -> int:
 
 def survivors() -> list[str]:
     """Names of mutants that passed all tests, or that no test runs."""
-    told = subprocess.run(["mutmut", "results"], check=True, capture_output=True, text=True).stdout
+    told = subprocess.run([sys.executable, "-m", "mutmut", "results"], check=True, capture_output=True, text=True).stdout
     states = dict(line.strip().split(": ", 1) for line in told.splitlines() if ": " in line)
     return [name for name, state in states.items() if state in ("survived", "no tests", "suspicious")]
 
 
 def changed_lines(name: str) -> list[str]:
     """The lines of a mutant that the code does not have."""
-    shown = subprocess.run(["mutmut", "show", name], check=True, capture_output=True, text=True).stdout
+    shown = subprocess.run([sys.executable, "-m", "mutmut", "show", name], check=True, capture_output=True, text=True).stdout
     return [line[1:].strip() for line in shown.splitlines() if line.startswith("+") and not line.startswith("+++")]
 
 
