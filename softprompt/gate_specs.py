@@ -155,6 +155,11 @@ class SlicesGate(_Gate):
     def _check_rule(self) -> Self:
         if (self.at_least is None) == (self.gap_at_most is None):
             raise ValueError("a slices gate has exactly one of at_least and gap_at_most; two rules are two gates")
+        if self.at_least is not None and self.metric in LOWER_IS_BETTER:
+            raise ValueError(f"at_least: {self.metric} is better where it is lower; use gap_at_most, or a gate a slice")
+        limit = self.at_least if self.at_least is not None else self.gap_at_most
+        if limit is not None and limit > 1 and self.metric not in UNBOUNDED:
+            raise ValueError(f"{self.metric} lies between 0 and 1, this says {limit:g}")
         return self
 
     @property

@@ -119,7 +119,7 @@ def _record_run(
     from mlflow.entities import Metric, RunTag
 
     numbers = {f"evaluate_prompt/{found.system}/{found.metric}": found.estimate for found in report.measured}
-    numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates}
+    numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates if gate.estimate is not None}
     numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/mean_tokens_per_second": log.tokens_per_second}
     numbers |= {"prompt/bytes": len(file.tensor), "prompt/parameters": log.trainable_parameters}
     tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000]}
@@ -188,18 +188,15 @@ def _model_id(uri: str) -> str | None:
 
 def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
     """A version's description, Markdown: what a reviewer needs to decide."""
-    rows = [
-        f"| {gate.rule} | {gate.estimate:.3f} | {gate.low:.3f} to {gate.high:.3f} | {gate.severity} | **{gate.status}** |"
-        for gate in report.gates
-    ]
+    rows = [f"| {gate.rule} | {gate.measurement} | {gate.severity} | **{gate.status}** |" for gate in report.gates]
     return "\n".join(
         [
             f"**{report.reason}**",
             "",
             _what(resolved, file, report),
             "",
-            "| gate | measured | interval | severity | status |",
-            "| --- | --- | --- | --- | --- |",
+            "| gate | measured | severity | status |",
+            "| --- | --- | --- | --- |",
             *rows,
             "",
             *_compared(report),

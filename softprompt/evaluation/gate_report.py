@@ -62,9 +62,10 @@ class GatePart(Document):
     """One of several measurements behind a gate: a slice, a pair of groups, a label."""
 
     name: str
-    estimate: float
-    low: float
-    high: float
+    estimate: float | None
+    """None where it has too few rows to say anything; `low` and `high` too."""
+    low: float | None
+    high: float | None
     num_rows: int
     judged: bool = True
     """Whether the gate looks at it; not where it has too few rows."""
@@ -81,10 +82,12 @@ class GateResult(Document):
     """In words."""
     severity: Severity
     confidence: float
-    estimate: float
-    """Of the metric, of its difference to the baseline, of the worst part."""
-    low: float
-    high: float
+    estimate: float | None
+    """Of the metric, of its difference to the baseline, of the worst part. None: there was nothing to measure, the note says
+    why; `low` and `high` too."""
+    low: float | None
+    high: float | None
+    """Equal to `low` where a fact decides and no sample."""
     threshold: float
     status: Verdict
     rows_to_decide: int | None = None
@@ -94,6 +97,15 @@ class GateResult(Document):
     parts: tuple[GatePart, ...] = ()
     row_ids: tuple[str, ...] = ()
     """The rows behind it, the first of them: those of the slice that failed, those that must pass and do not."""
+
+    @property
+    def measurement(self) -> str:
+        """The number with its interval, as people read it."""
+        if self.estimate is None:
+            return "nothing"
+        if self.low == self.high:
+            return f"{round(self.estimate, 3):,.10g}"
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 class Comparison(Document):
@@ -223,6 +235,6 @@ def rejection_text(report: GateReport) -> str:
 
 def explained(gate: GateResult) -> str:
     """A gate's rule, what was measured, and what would decide it."""
-    shown = f"{gate.rule}, measured {gate.estimate:.3f} [{gate.low:.3f}, {gate.high:.3f}]"
+    shown = f"{gate.rule}, measured {gate.measurement}"
     shown += f" ({gate.note})" if gate.note else ""
     return shown + (f", about {gate.rows_to_decide} test rows would decide it" if gate.rows_to_decide else "")

@@ -5,42 +5,91 @@ import numpy as np
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateResult, system_title
 from softprompt.evaluation.gates.outcome import above, at_least, at_most, outcome
 from softprompt.evaluation.intervals import Interval
-from softprompt.evaluation.measure import measure, measure_difference
+from softprompt.evaluation.measure import OF_LABELS, level_note, measure, measure_difference
+from softprompt.evaluation.metrics import available
 from softprompt.evaluation.observations import Booleans, Observations
 from softprompt.gate_specs import LOWER_IS_BETTER, MetricGate
 
+NO_CHAMPION = "the channel serves no prompt yet"
+NOTHING_KNOWN = Interval(0.0, -1.0, 1.0)
+
 
 def judge_metric(gate: MetricGate, seen: Observations) -> GateResult:
-    """Apply the gate."""
+    """Apply the gate.
+
+    Passed without a measurement: a comparison with the champion of a channel that has none. Undecided without one: there are no
+    rows, or a system gave no probabilities for a metric of them; the note says so.
+    """
     rows = _slice(gate, seen)
-    where = "".join(f", {column} {value}" for column, value in gate.slice.items())
-    title = METRIC_TITLES[gate.metric] + where
+    threshold, rule = _threshold(gate), _rule(gate)
+    if gate.baseline == "champion" and "champion" not in seen.systems:
+        note = seen.notes.get("champion") or NO_CHAMPION
+        return outcome(
+            gate, rule=rule, interval=Interval(0.0, 0.0, 0.0), threshold=threshold, status="passed", num_rows=0, note=note
+        )
     if gate.baseline:
-        return _against_baseline(gate, seen, rows, title)
-    interval = measure(seen, gate.metric, seen.systems["soft_prompt"], gate.confidence, rows)
-    if gate.at_least is not None:
-        threshold, rule, status = gate.at_least, f"{title} at least {gate.at_least:g}", at_least(interval, gate.at_least)
-    else:
-        assert gate.at_most is not None
-        threshold, rule, status = gate.at_most, f"{title} at most {gate.at_most:g}", at_most(interval, gate.at_most)
-    return outcome(gate, rule=rule, interval=interval, threshold=threshold, status=status, num_rows=int(rows.sum()))
+        rows = rows & seen.comparable_rows(gate.baseline)
+    impossible = _impossible(gate, seen, rows)
+    if impossible:
+        return outcome(
+            gate, rule=rule, interval=NOTHING_KNOWN, threshold=threshold, status="undecided", num_rows=0, note=impossible
+        )
+    interval = (
+        _lead(gate, seen, rows)
+        if gate.baseline
+        else measure(seen, gate.metric, seen.systems["soft_prompt"], gate.confidence, rows)
+    )
+    status = (
+        above(interval, threshold) if gate.baseline else (at_most if gate.at_most is not None else at_least)(interval, threshold)
+    )
+    num_rows = int(rows.sum())
+    return outcome(
+        gate, rule=rule, interval=interval, threshold=threshold, status=status, num_rows=num_rows, note=_note(gate, seen, rows)
+    )
 
 
-def _against_baseline(gate: MetricGate, seen: Observations, rows: Booleans, title: str) -> GateResult:
-    """Positive differences are the soft prompt's lead, also where lower numbers are better."""
-    rows = rows & seen.comparable_rows(gate.baseline)
+def _lead(gate: MetricGate, seen: Observations, rows: Booleans) -> Interval:
+    """Positive where the soft prompt is better, also where lower numbers are."""
     mine, theirs = seen.systems["soft_prompt"], seen.systems[gate.baseline]
-    lead = measure_difference(seen, gate.metric, mine, theirs, gate.confidence, rows)
-    if gate.metric in LOWER_IS_BETTER:
-        lead = Interval(-lead.estimate, -lead.high, -lead.low)
+    difference = measure_difference(seen, gate.metric, mine, theirs, gate.confidence, rows)
+    return difference.negated() if gate.metric in LOWER_IS_BETTER else difference
+
+
+def _threshold(gate: MetricGate) -> float:
+    """What the metric, or the lead over the baseline, is held against."""
     if gate.better_than:
-        margin = f" by more than {gate.by:g}" if gate.by else ""
+        return gate.by
+    if gate.not_worse_than:
+        return -gate.margin
+    limit = gate.at_least if gate.at_least is not None else gate.at_most
+    assert limit is not None, "a gate has one rule"
+    return limit
+
+
+def _rule(gate: MetricGate) -> str:
+    """In words."""
+    title = METRIC_TITLES[gate.metric] + "".join(f", {column} {value}" for column, value in gate.slice.items())
+    if gate.better_than:
         side = "below" if gate.metric in LOWER_IS_BETTER else "above"
-        rule, threshold, status = f"{title} {side} the {system_title(gate.baseline)}'s{margin}", gate.by, above(lead, gate.by)
-    else:
-        rule = f"{title} not worse than the {system_title(gate.baseline)}'s by {gate.margin:g} or more"
-        threshold, status = -gate.margin, above(lead, -gate.margin)
-    return outcome(gate, rule=rule, interval=lead, threshold=threshold, status=status, num_rows=int(rows.sum()))
+        return f"{title} {side} the {system_title(gate.baseline)}'s" + (f" by more than {gate.by:g}" if gate.by else "")
+    if gate.not_worse_than:
+        return f"{title} not worse than the {system_title(gate.baseline)}'s by {gate.margin:g} or more"
+    return f"{title} at {'least' if gate.at_least is not None else 'most'} {_threshold(gate):g}"
+
+
+def _impossible(gate: MetricGate, seen: Observations, rows: Booleans) -> str:
+    """Why nothing can be measured; empty where it can."""
+    if not rows.any():
+        return "no test row is left to compare on" if gate.baseline else "no test row lies in the slice"
+    silent = [s for s in ("soft_prompt", gate.baseline) if s and not available(gate.metric, seen.systems[s])]
+    return f"the {system_title(silent[0])} gives no probabilities, which this metric needs" if silent else ""
+
+
+def _note(gate: MetricGate, seen: Observations, rows: Booleans) -> str:
+    """What a reviewer should know about the number."""
+    targets = {seen.targets[row] for row in np.flatnonzero(rows)} if gate.metric in OF_LABELS else set()
+    alike = f"all these rows have the label {min(targets)}" if len(targets) == 1 else ""
+    return "; ".join(note for note in (alike, level_note(gate.metric, int(rows.sum()))) if note)
 
 
 def _slice(gate: MetricGate, seen: Observations) -> Booleans:

@@ -5,11 +5,19 @@ from typing import Any
 
 from softprompt.evaluation.gate_report import GateResult, Verdict
 from softprompt.evaluation.intervals import Interval
-from softprompt.gate_specs import GateSpec
+from softprompt.gate_specs import GateSpec, Metric
 
 
 def outcome(
-    gate: GateSpec, *, rule: str, interval: Interval, threshold: float, status: Verdict, num_rows: int, **more: Any
+    gate: GateSpec,
+    *,
+    rule: str,
+    interval: Interval,
+    threshold: float,
+    status: Verdict,
+    num_rows: int,
+    metric: Metric | None = None,
+    **more: Any,
 ) -> GateResult:
     """A gate's result.
 
@@ -20,13 +28,14 @@ def outcome(
         threshold: What it is held against.
         status: How it ended.
         num_rows: Rows behind the measurement; 0: more rows would not change it.
+        metric: What the gate is about, where it does not say so itself.
         **more: Other fields of the result.
     """
     undecided = status == "undecided" and num_rows > 0
     return GateResult(
         name=gate.name,
         kind=gate.kind,
-        metric=getattr(gate, "metric", None) or "",
+        metric=metric or getattr(gate, "metric", None) or "",
         rule=rule,
         severity=gate.severity,
         confidence=gate.confidence,
@@ -36,6 +45,32 @@ def outcome(
         threshold=threshold,
         status=status,
         rows_to_decide=rows_to_decide(interval, threshold, num_rows) if undecided else None,
+        **more,
+    )
+
+
+def by_fact(gate: GateSpec, *, rule: str, value: float, threshold: float, holds: bool, **more: Any) -> GateResult:
+    """The result of a gate that a fact decides and no sample: no interval, never undecided. Arguments as in `outcome`."""
+    status: Verdict = "passed" if holds else "rejected"
+    fact = Interval(value, value, value)
+    return outcome(gate, rule=rule, interval=fact, threshold=threshold, status=status, num_rows=0, **more)
+
+
+def not_measured(gate: GateSpec, *, rule: str, threshold: float, note: str, **more: Any) -> GateResult:
+    """The result where there was nothing to measure: undecided, no numbers, and a note that says why."""
+    return GateResult(
+        name=gate.name,
+        kind=gate.kind,
+        metric=getattr(gate, "metric", None) or "",
+        rule=rule,
+        severity=gate.severity,
+        confidence=gate.confidence,
+        estimate=None,
+        low=None,
+        high=None,
+        threshold=threshold,
+        status="undecided",
+        note=note,
         **more,
     )
 

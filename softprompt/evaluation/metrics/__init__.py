@@ -1,14 +1,26 @@
 """Metrics as functions of how often each row counts, so that one definition serves estimate, bootstrap and paired difference.
 
 A weight matrix `[S, n]` says for each of `S` resamples how often each of `n` rows was drawn; ones give the plain estimate.
+
+classification.py  accuracy and what comes of the confusion matrix
+calibration.py     probabilities against what came true
+text.py            texts against texts, a score a row
+corpus.py          BLEU, chrF, perplexity, length: sums over all rows first, then one score
+formats.py         rules that a text must keep, whatever the right answer is
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from softprompt.errors import InvalidRequest, SoftpromptError
+from softprompt.evaluation.metrics.calibration import brier_scores, calibration_error
+from softprompt.evaluation.metrics.classification import balanced_accuracy, hits, macro_f1, macro_precision, macro_recall
+from softprompt.evaluation.metrics.corpus import bleu, bleu_scores, chrf, chrf_scores, length_ratio, perplexity
+from softprompt.evaluation.metrics.formats import format_valid, phrases_kept
+from softprompt.evaluation.metrics.text import exact_match, rouge, token_f1
 from softprompt.evaluation.observations import Answers, Floats
-from softprompt.gate_specs import Metric
+from softprompt.gate_specs import OF_PROBABILITIES, Metric
 from softprompt.recipe import EvaluationSpec
 
 Statistic = Callable[[Floats], Floats]
@@ -17,10 +29,33 @@ Statistic = Callable[[Floats], Floats]
 PROPORTIONS: tuple[Metric, ...] = ("accuracy", "exact_match", "format_valid", "phrases_kept")
 """Metrics that count successes among rows, for which exact intervals exist."""
 
+_OF_LABELS: dict[Metric, Callable[[Sequence[str], Sequence[str]], Statistic]] = {
+    "balanced_accuracy": balanced_accuracy,
+    "macro_precision": macro_precision,
+    "macro_recall": macro_recall,
+    "macro_f1": macro_f1,
+}
+_OF_TEXTS: dict[Metric, Callable[[Sequence[str], Sequence[str]], Statistic]] = {
+    "bleu": bleu,
+    "chrf": chrf,
+    "length_ratio": length_ratio,
+}
+_ROWS: dict[Metric, Callable[[Sequence[str], Sequence[str]], Floats]] = {
+    "exact_match": exact_match,
+    "token_f1": token_f1,
+    "rouge_1": lambda targets, outputs: rouge("rouge1", targets, outputs),
+    "rouge_2": lambda targets, outputs: rouge("rouge2", targets, outputs),
+    "rouge_l": lambda targets, outputs: rouge("rougeL", targets, outputs),
+    "bleu": bleu_scores,
+    "chrf": chrf_scores,
+}
+
 
 def available(metric: Metric, answers: Answers) -> bool:
-    """Whether what a system gave is enough for a metric."""
-    return metric in ("accuracy", "macro_f1", "exact_match", "rouge_l")
+    """Whether what a system gave is enough for a metric: some need probabilities."""
+    if metric not in OF_PROBABILITIES:
+        return True
+    return (answers.target_nats if metric == "perplexity" else answers.probabilities) is not None
 
 
 def statistic(
@@ -34,46 +69,53 @@ def statistic(
         answers: What the system said.
         labels: All labels, in the order of the probabilities; empty for a generation.
         spec: Rules of format and phrases.
+
+    Raises:
+        InvalidRequest: There are no rows, or what was answered cannot be measured.
+        SoftpromptError: An output is none of the labels.
     """
-    if metric == "macro_f1":
-        return _macro_f1(targets, answers.outputs)
-    return _mean(row_scores(metric, targets, answers, labels, spec))
+    _check(metric, targets, answers, labels)
+    if metric in _OF_LABELS:
+        return _OF_LABELS[metric](targets, answers.outputs)
+    if metric in _OF_TEXTS:
+        return _OF_TEXTS[metric](targets, answers.outputs)
+    if metric == "perplexity":
+        return perplexity(answers)
+    if metric == "ece":
+        return calibration_error(targets, answers)
+    return mean(row_scores(metric, targets, answers, labels, spec))
 
 
 def row_scores(
     metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str] = (), spec: EvaluationSpec | None = None
 ) -> Floats:
-    """A score for each row, `[n]`; a metric without rows of its own (macro-F1) counts hits, like accuracy."""
-    if metric == "rouge_l":
-        return _rouge_l(targets, answers.outputs)
-    pairs = zip(targets, answers.outputs, strict=True)
-    return np.array([target.strip() == output.strip() for target, output in pairs], dtype=float)
+    """A score for each row, `[n]`; a metric without rows of its own (macro-F1, calibration) counts hits, like accuracy."""
+    _check(metric, targets, answers, labels)
+    if metric == "brier":
+        return brier_scores(targets, answers, labels)
+    if metric == "format_valid":
+        return format_valid(answers.outputs, (spec or EvaluationSpec()).format)
+    if metric == "phrases_kept":
+        return phrases_kept(answers.outputs, spec or EvaluationSpec())
+    return _ROWS.get(metric, hits)(targets, answers.outputs)
 
 
-def _mean(scores: Floats) -> Statistic:
-    return lambda weights: weights @ scores / weights.sum(axis=1)
+def mean(scores: Floats) -> Statistic:
+    """The mean of a score a row, `[n]`."""
+    return lambda weights: np.asarray(weights @ scores / weights.sum(axis=1))
 
 
-def _macro_f1(targets: Sequence[str], outputs: Sequence[str]) -> Statistic:
-    """Mean F1 over the labels that occur among targets or outputs, as scikit-learn's `f1_score(average="macro")`."""
-    labels = sorted({*targets, *outputs})
-    true = np.array([[target == label for label in labels] for target in targets], dtype=float)
-    said = np.array([[output == label for label in labels] for output in outputs], dtype=float)
-
-    def f1(weights: Floats) -> Floats:
-        hits, support, claims = weights @ (true * said), weights @ true, weights @ said
-        occurs = support + claims > 0
-        scores = np.divide(2 * hits, support + claims, out=np.zeros_like(hits), where=occurs)
-        mean: Floats = scores.sum(axis=1) / occurs.sum(axis=1)
-        return mean
-
-    return f1
-
-
-def _rouge_l(targets: Sequence[str], outputs: Sequence[str]) -> Floats:
-    """ROUGE-L F1 a row (Lin 2004), by the rouge-score package."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    scorer = RougeScorer(["rougeL"], use_stemmer=False)
-    scores = [scorer.score(target, output)["rougeL"].fmeasure for target, output in zip(targets, outputs, strict=True)]
-    return np.array(scores, dtype=float)
+def _check(metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str]) -> None:
+    assert len(targets) == len(answers.outputs), "one answer for each target"
+    if not targets:
+        raise InvalidRequest(
+            f"There are no rows to measure {metric} on.",
+            expected="at least one test row",
+            actual="0",
+            hint="Give the dataset more rows, or take the slice out of the gates.",
+        )
+    strange = set(answers.outputs) - set(labels) if labels else set()
+    if strange:
+        raise SoftpromptError(
+            "A system answered with what is no label.", expected=", ".join(labels[:8]), actual=repr(min(strange))
+        )

@@ -4,6 +4,8 @@ import pytest
 
 from softprompt.evaluation.gate_report import GateResult, rejection_text
 from softprompt.evaluation.gates import judge, verdict_of
+from softprompt.evaluation.gates.outcome import above, at_least, at_most
+from softprompt.evaluation.intervals import Interval
 from softprompt.gate_specs import MetricGate
 from tests.unit.evaluation.seen import seen_shares
 
@@ -29,13 +31,21 @@ def test_better_than_the_instruction_by_a_margin(share, expected):
     assert status({"metric": "accuracy", "better_than": "instruction", "by": 0.2}, share).status == expected
 
 
-def test_equal_to_the_baseline_is_not_better():
-    assert status({"metric": "accuracy", "better_than": "bare_base"}, 0.2).status == "rejected"
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
+def test_the_same_answers_as_the_baselines_prove_nothing(metric):
+    """200 rows on which two systems agree do not show that they always do."""
+    result = status({"metric": metric, "better_than": "bare_base"}, 0.2)
+    assert (result.status, result.estimate, result.rows_to_decide) == ("undecided", 0.0, None)
+    assert result.low < 0 < result.high
 
 
-def test_an_interval_that_touches_the_threshold_from_above_passes():
-    result = status({"metric": "macro_f1", "at_least": 1.0}, 1.0)
-    assert (result.low, result.status) == (1.0, "passed")
+def test_two_hundred_right_answers_do_not_show_perfection():
+    assert status({"metric": "macro_f1", "at_least": 1.0}, 1.0).status == "undecided"
+
+
+def test_an_interval_that_touches_the_threshold_from_the_right_side_passes():
+    assert at_least(Interval(0.9, 0.8, 1.0), 0.8) == at_most(Interval(0.7, 0.6, 0.8), 0.8) == "passed"
+    assert above(Interval(0.1, 0.0, 0.2), 0.0) == "undecided"
 
 
 def test_an_undecided_gate_says_how_many_rows_would_decide_it():
