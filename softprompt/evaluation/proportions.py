@@ -78,7 +78,8 @@ def mid_p_limits(successes: ArrayLike, trials: ArrayLike, confidence: float) -> 
     def lower(hits: Floats) -> Floats:
         def at_least(count: Floats, share: Floats) -> Floats:
             found = betainc(np.maximum(count, 1), np.maximum(rows - count + 1, 1), share)
-            return np.asarray(np.where(count <= 0, 1.0, np.where(count > rows, 0.0, found)))
+            certain: Floats = np.where(count <= 0, 1.0, np.where(count > rows, 0.0, found))
+            return certain
 
         low, high = np.zeros_like(hits), np.ones_like(hits)
         for _ in range(60):  # halvings, down to the last digit of a float
@@ -92,4 +93,5 @@ def mid_p_limits(successes: ArrayLike, trials: ArrayLike, confidence: float) -> 
 
 
 def _shares(successes: ArrayLike, trials: ArrayLike) -> Floats:
-    return np.asarray(successes, dtype=float) / np.asarray(trials, dtype=float)
+    shares: Floats = np.asarray(successes, dtype=float) / np.asarray(trials, dtype=float)
+    return shares
