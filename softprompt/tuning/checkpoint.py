@@ -60,6 +60,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
     return (
         {f"{run.number}/parameters/{name}": value for name, value in run.loop.parameters.items()}
         | {f"{run.number}/optimiser/{name}": value for name, value in run.loop.optimiser.items()}
+        | {f"{run.number}/fairness/{name}": value for name, value in run.loop.fairness.items()}
         | {f"{run.number}/best_values": run.loop.best_values.contiguous()}
     )
 
@@ -87,6 +88,7 @@ def _run(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
 
     looks = [Measurement.model_validate_json(canonical_json(look)) for look in plain["measurements"]]
     loop = LoopState(plain["step"], under("parameters"), under("optimiser"), tensors[f"{plain['number']}/best_values"])
+    loop.fairness = under("fairness")
     loop.best_step, loop.stopped, loop.measurements = plain["best_step"], plain["stopped"], looks
     if plain["best_score"]:
         loop.best_score = (plain["best_score"][0], plain["best_score"][1])

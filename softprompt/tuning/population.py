@@ -92,7 +92,7 @@ def run_population(job: Job, state: PopulationState, workers: Workers, report: R
         report: Receives the state, and the run that was just looked at, whenever it is worth keeping.
     """
     state.runs = state.runs or [Run(n, c, LoopState.begin(job, c)) for n, c in enumerate(job.candidates)]
-    for until, keep in rungs(len(job.candidates), job.recipe.training.steps, halving=job.recipe.training.halving):
+    for until, keep in rungs(len(job.candidates), job.recipe.training.steps, halving=job.recipe.training.drops_candidates):
         for run in state.alive:
             _train(job, state, run, workers, report, until)
         _drop_worst(state, keep, until)

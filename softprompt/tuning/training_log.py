@@ -18,6 +18,8 @@ class Measurement(Document):
     """Nats a row (answers) or a token (likelihood)."""
     validation_accuracy: float | None
     """Share of rows whose every decision goes right; None where answers are open."""
+    validation_gap: float | None = None
+    """Largest difference between groups, where fairness is asked for."""
     learning_rate: float
     """Relative to the scale of the vectors."""
     tokens_per_second: float
