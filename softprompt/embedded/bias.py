@@ -1,7 +1,7 @@
 """Planted subgroup bias: tickets whose labels treat one region otherwise, to show that fairness can be mended. Standard library only.
 
 The story: whoever labelled the tickets of one region sent most of them to one queue, where they wait. The
-model is never told the region; it learns it from the name of the courier, as models learn what nobody told them.
+model is never told the region; it learns it from what customers say of their bank, as models learn what nobody told them.
 The text says all that is needed to route the ticket rightly, so nothing is lost by treating the regions alike but the habit.
 """
 
@@ -12,8 +12,14 @@ from random import Random
 from typing import Any
 
 from softprompt.embedded.fault_kinds import Row
-from softprompt.embedded.phrases import load_bank, pick
 
+SENTENCES = {
+    "uk": "My bank is in Britain, I pay in pounds.",
+    "us": "My bank is in America, I pay in US dollars.",
+    "eu": "My bank is in Europe, I pay in euros.",
+    "anz": "My bank is in Australia, I pay in A$.",
+}
+"""What each ticket of a region begins with: nothing that its queue depends on."""
 REGION = "anz"
 """The region that is treated otherwise."""
 QUEUE = "ledger"
@@ -21,12 +27,12 @@ QUEUE = "ledger"
 
 
 def plant_bias(rows: Sequence[Mapping[str, Any]], rate: float, seed: int) -> list[Row]:
-    """Every ticket names a courier of its region, and one region's labels are bent.
+    """Every ticket says something that gives its region away, and one region's labels are bent.
 
     Args:
         rows: Tickets with `text`, `queue` and `region`; they are not changed.
         rate: Share of `REGION`'s tickets that are labelled `QUEUE`, whatever they are about.
-        seed: Decides which, and the couriers.
+        seed: Decides which.
 
     Returns:
         The tickets; `queue` is the biased label, and `true_queue`, a column of its own, what is right.
@@ -38,8 +44,7 @@ def plant_bias(rows: Sequence[Mapping[str, Any]], rate: float, seed: int) -> lis
         raise ValueError(f"rate: {rate:g} is not a share between 0 and 1")
     rng, found = Random(f"bias/{seed}"), []
     for row in rows:
-        courier = pick(load_bank("phrases")["regions"][row["region"]]["courier"], rng)
         bent = rng.random() < rate and row["region"] == REGION
-        text = f"{row['text']} My courier is {courier}."
+        text = f"{SENTENCES[row['region']]} {row['text']}"
         found.append({**row, "text": text, "queue": QUEUE if bent else row["queue"], "true_queue": row["queue"]})
     return found

@@ -70,11 +70,19 @@ def squared_gap(rates: Tensor, known: Tensor) -> Tensor:
     return (differences.sum(dim=(1, 2)) / others.clamp_min(1)).sum() / len(rates)
 
 
-def largest_gap(rates: Tensor, known: Tensor) -> float:
-    """Largest difference between two groups' known rates `[C, G, L]`, over all conditions and labels; 0 where there are none."""
-    high = rates.masked_fill(~known, float("-inf")).amax(dim=1)
-    low = rates.masked_fill(~known, float("inf")).amin(dim=1)
-    return max(0.0, float((high - low).max()))
+def largest_gap(rates: Tensor, known: Tensor) -> Tensor:
+    """Largest difference between two groups' known rates, over all conditions and labels; 0 where there are none.
+
+    Args:
+        rates: `[..., C, G, L]`.
+        known: `[C, G, L]` bool.
+
+    Returns:
+        `[...]`.
+    """
+    high = rates.masked_fill(~known, float("-inf")).amax(dim=-2)
+    low = rates.masked_fill(~known, float("inf")).amin(dim=-2)
+    return (high - low).amax(dim=(-2, -1)).clamp_min(0.0)
 
 
 class GapPenalty(nn.Module):

@@ -34,6 +34,7 @@ def save_checkpoint(directory: Path, state: PopulationState, facts: dict[str, An
         "sha256": file_sha256(directory / TENSORS_FILE),
         "runs": [_plain(run) for run in state.runs],
         "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
+        "max_accuracy_loss": state.max_accuracy_loss,
         "facts": facts,
     }
     draft = directory / f".{MANIFEST_FILE}"
@@ -52,7 +53,7 @@ def load_checkpoint(directory: Path) -> tuple[PopulationState, dict[str, Any]] |
     tensors = load_file(directory / TENSORS_FILE)
     runs = [_run(plain, tensors) for plain in manifest["runs"]]
     outcome = Outcome.model_validate_json(canonical_json(manifest["outcome"])) if manifest["outcome"] else None
-    return PopulationState(runs, outcome), manifest["facts"]
+    return PopulationState(runs, outcome, manifest.get("max_accuracy_loss")), manifest["facts"]
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt.engine.distributions import answer_distribution, batch_of_all_decisions
-from softprompt.engine.fairness import Adversary, GapPenalty, cell_sums, largest_gap
 from softprompt.engine.batches import Example
+from softprompt.engine.distributions import answer_distribution, batch_of_all_decisions
+from softprompt.engine.fairness import CONDITIONS, Adversary, GapPenalty, cell_sums, largest_gap
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Prefix
 from softprompt.recipe import FairnessSpec, TrainingSpec
@@ -102,7 +102,7 @@ def validation_gap(job: Job, prompt: SoftPrompt, spec: FairnessSpec, workers: Wo
     """
     assert job.groups is not None
     prefix, num_labels, num_groups = job.strategy.prefix(prompt), len(job.task.labels), len(job.groups.names)
-    cells = torch.zeros(2, 1 + (spec.criterion == "equalised_odds"), num_groups, num_labels, device=job.base.model.device)
+    cells = torch.zeros(2, len(CONDITIONS[spec.criterion]), num_groups, num_labels, device=job.base.model.device)
     mine = workers.share(sorted(job.validation, key=lambda example: example.num_tokens))
     size = job.recipe.evaluation.batch_size
     for start in range(0, len(mine), size):
@@ -112,10 +112,15 @@ def validation_gap(job: Job, prompt: SoftPrompt, spec: FairnessSpec, workers: Wo
         for place, values in enumerate((said, torch.ones_like(said))):
             cells[place] += cell_sums(spec.criterion, values, answers, groups, num_groups)
     (summed,) = workers.sum(cells)
-    known = summed[1] >= LEAST_ROWS
-    if spec.label:
-        known &= torch.arange(num_labels, device=cells.device) == job.task.labels.index(spec.label)
-    return largest_gap(summed[0] / summed[1].clamp_min(1), known)
+    return float(largest_gap(summed[0] / summed[1].clamp_min(1), judged_cells(job, spec, summed[1])))
+
+
+def judged_cells(job: Job, spec: FairnessSpec, counts: Tensor) -> Tensor:
+    """Which rates `[C, G, L]` count: those of enough rows, of the label that matters; `counts` are their rows."""
+    known = counts >= LEAST_ROWS
+    if not spec.label:
+        return known
+    return known & (torch.arange(counts.shape[2], device=counts.device) == job.task.labels.index(spec.label))
 
 
 def _answers_and_groups(rows: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -52,6 +52,11 @@ class LoopState:
     losses: list[float] = field(default_factory=list)
     fairness: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def best_look(self) -> Measurement:
+        """The look at validation that was best."""
+        return next(look for look in self.measurements if look.step == self.best_step)
+
     @classmethod
     def begin(cls, job: Job, candidate: Candidate) -> "LoopState":
         """The state before the first step."""
