@@ -15,7 +15,8 @@ from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured, 
 from softprompt.evaluation.gates.parts import ids_of
 from softprompt.evaluation.measure import measure_difference
 from softprompt.evaluation.metrics import available, row_scores
-from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Observations
+from softprompt.evaluation.metrics.classification import hits
+from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Floats, Observations
 from softprompt.gate_specs import LOWER_IS_BETTER, METRICS_OF_TASK, Metric, Perturbation, RobustnessGate
 
 TITLES: dict[Perturbation, str] = {
@@ -77,7 +78,7 @@ def _answers_come(gate: RobustnessGate, seen: Observations, disturbed: Disturbed
         rule=f"no disturbed input ({TITLES[gate.perturbation]}) without a valid answer",
         value=float(silent.mean()),
         threshold=0.0,
-        holds=not silent.any(),
+        holds=at_most,
         note=f"{int(silent.sum())} of {len(silent)} inputs got none",
         row_ids=ids_of(these, silent),
     )
@@ -87,16 +88,20 @@ def _without_finite_numbers(answers: Answers) -> Booleans:
     """`[m]`, answers whose probabilities are not all numbers."""
     if answers.probabilities is None:
         return np.zeros(len(answers.outputs), dtype=bool)
-    return np.array([not np.isfinite(each).all() for each in answers.probabilities], dtype=bool)
+    return np.array([not np.isfinite(each).all() for each in answers.probabilities])
 
 
 def _without_output(answers: Answers, labels: Sequence[str]) -> Booleans:
     """`[m]`, answers that are no label, or no text."""
-    return np.array([output not in labels if labels else not output.strip() for output in answers.outputs], dtype=bool)
+    return np.array([output not in labels if labels else not output.strip() for output in answers.outputs])
 
 
 def _worse_ids(seen: Observations, clean: Answers, disturbed: Answers) -> tuple[str, ...]:
     """Rows that are answered worse when disturbed, whatever the gate's metric is."""
-    metric: Metric = "rouge_l" if seen.task == "generation" else "accuracy"
-    before, after = (row_scores(metric, seen.targets, answers) for answers in (clean, disturbed))
-    return ids_of(seen, before > after)
+    return ids_of(seen, _scores(seen, clean) > _scores(seen, disturbed))
+
+
+def _scores(seen: Observations, answers: Answers) -> Floats:
+    if seen.task == "generation":
+        return row_scores("rouge_l", seen.targets, answers)
+    return hits(seen.targets, answers.outputs)

@@ -33,11 +33,15 @@ def test_a_slice_without_rows_is_undecided_and_says_so(rule):
 
 
 @pytest.mark.parametrize("rule", [{"better_than": "champion"}, {"not_worse_than": "champion", "margin": 0.02}])
-@pytest.mark.parametrize("note", ["", "the champion is too old to be run"])
-def test_where_no_champion_is_there_is_nothing_to_beat(rule, note):
-    seen = replace(seen_shares({"soft_prompt": 0.5}), notes={"champion": note} if note else {})
-    result = judged({"metric": "accuracy", **rule}, seen)
-    assert (result.status, result.estimate, result.note) == ("passed", None, note or "the channel serves no prompt yet")
+def test_where_no_champion_is_there_is_nothing_to_beat(rule):
+    result = judged({"metric": "accuracy", **rule}, seen_shares({"soft_prompt": 0.5}))
+    assert (result.status, result.estimate, result.note) == ("passed", None, "the channel serves no prompt yet")
+
+
+def test_a_champion_that_could_not_answer_is_not_beaten():
+    seen = replace(seen_shares({"soft_prompt": 0.5}), notes={"champion": "the champion is of another base"})
+    result = judged({"metric": "accuracy", "better_than": "champion"}, seen)
+    assert (result.status, result.estimate, result.note) == ("undecided", None, "the champion is of another base")
 
 
 def test_a_champion_that_was_trained_on_every_row_cannot_be_compared():
