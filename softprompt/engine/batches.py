@@ -22,11 +22,13 @@ class Example:
         input_ids: The filled template.
         answer_ids: The right answer, end token included.
         answer: Its index in the trie; -1 where answers are open.
+        group: The subgroup that it belongs to, where fairness is trained; -1: none.
     """
 
     input_ids: list[int]
     answer_ids: list[int]
     answer: int
+    group: int = -1
 
     @property
     def num_tokens(self) -> int:
@@ -86,7 +88,7 @@ class Collator:
         inputs = [
             example.input_ids + answer if causal else example.input_ids for example, answer in zip(examples, fed, strict=True)
         ]
-        input_ids, input_mask = _pad(inputs, self.device)
+        input_ids, input_mask = pad(inputs, self.device)
         flat = [
             (row, offset + (len(example.input_ids) - 1 if causal else 0), target, node)
             for row, (example, places) in enumerate(zip(examples, scored, strict=True))
@@ -94,7 +96,7 @@ class Collator:
         ]
         rows, positions, targets, nodes = torch.tensor(flat, dtype=torch.long, device=self.device).reshape(-1, 4).unbind(1)
         decoder_ids = (
-            None if self.decoder_start is None else _pad([[self.decoder_start, *answer] for answer in fed], self.device)[0]
+            None if self.decoder_start is None else pad([[self.decoder_start, *answer] for answer in fed], self.device)[0]
         )
         return Batch(input_ids, input_mask, decoder_ids, rows, positions, targets, nodes if self.trie else None, len(examples))
 
@@ -136,7 +138,7 @@ def _batch(order: Sequence[int], lengths: Sequence[int], batch_size: int, number
     return rows[cut * batch_size : (cut + 1) * batch_size]
 
 
-def _pad(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
+def pad(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Token ids `[B, T]` padded with 0, and a mask that is False on padding; no position of the padding is ever read."""
     width = max(map(len, sequences))
     ids = torch.tensor([[*sequence, *[0] * (width - len(sequence))] for sequence in sequences], device=device)

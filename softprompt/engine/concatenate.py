@@ -62,8 +62,14 @@ class Concatenate:
             return hidden[batch.rows, batch.positions + prefix.num_tokens]
         return self.decode(self._encode(vectors, mask), mask, batch.decoder_ids)[batch.rows, batch.positions]
 
-    def start(self, prefix: PrefixVectors, input_ids: Tensor) -> "tuple[Tensor, JoinedRows]":
+    @property
+    def pads(self) -> bool:
+        """Everything is computed anew for every answer token: padding in the middle would have to be, too."""
+        return False
+
+    def start(self, prefix: PrefixVectors, input_ids: Tensor, lengths: Tensor | None = None) -> "tuple[Tensor, JoinedRows]":
         """Read input texts of equal length `[B, T]`; returns `[B, H]` and the rows' state."""
+        assert lengths is None, "it does not pad"
         vectors, mask = self._join(prefix, input_ids, torch.ones_like(input_ids, dtype=torch.bool))
         if not self.base.is_encoder_decoder:
             rows = JoinedRows(self, vectors, input_ids[:, :0])
@@ -118,6 +124,10 @@ class JoinedRows:
     def repeat(self, times: int) -> "JoinedRows":
         """Each row `times` times, side by side."""
         return JoinedRows(self._strategy, self._read.repeat_interleave(times, 0), self._answer.repeat_interleave(times, 0))
+
+    def keep(self, rows: Tensor) -> "JoinedRows":
+        """Some of the rows."""
+        return JoinedRows(self._strategy, self._read[rows], self._answer[rows])
 
 
 def decoder_start(base: FrozenBase) -> int | None:

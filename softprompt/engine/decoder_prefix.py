@@ -68,9 +68,16 @@ class DecoderPrefix:
         rows = DecoderRows(self.base, self._encode(batch.input_ids, mask), mask, _expand(prefix, batch.num_rows))
         return rows.extend(batch.decoder_ids)[batch.rows, batch.positions]
 
-    def start(self, prefix: PrefixCache, input_ids: Tensor) -> "tuple[Tensor, DecoderRows]":
-        """Read input texts of equal length `[B, T]`; returns `[B, H]` and the rows' state."""
+    @property
+    def pads(self) -> bool:
+        """The encoder and what looks into it know padding."""
+        return True
+
+    def start(self, prefix: PrefixCache, input_ids: Tensor, lengths: Tensor | None = None) -> "tuple[Tensor, DecoderRows]":
+        """Read input texts `[B, T]`, right-padded where they have `lengths` `[B]`; returns `[B, H]` and the rows' state."""
         mask = torch.ones_like(input_ids)
+        if lengths is not None:
+            mask = (torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]).long()
         rows = DecoderRows(self.base, self._encode(input_ids, mask), mask, _expand(prefix, len(input_ids)))
         first = torch.full_like(input_ids[:, :1], decoder_start(self.base) or 0)
         return rows.extend(first)[:, -1], rows
@@ -127,6 +134,12 @@ class DecoderRows:
         # Cross-attention reads its cache from here on, so of what was encoded only the shape counts.
         encoded, mask = (part.repeat_interleave(times, 0) for part in (self._encoded, self._mask))
         return DecoderRows(self._base, encoded, mask, cache)
+
+    def keep(self, rows: Tensor) -> "DecoderRows":
+        """Some of the rows; this state stays as it is."""
+        cache = copy.deepcopy(self.cache)
+        cache.batch_select_indices(rows)
+        return DecoderRows(self._base, self._encoded[rows], self._mask[rows], cache)
 
 
 def num_decoder_layers(base: FrozenBase) -> int:

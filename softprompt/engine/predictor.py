@@ -1,7 +1,7 @@
 """Answers for rows: by ranking a closed set of answers under their trie, or by generation of an open one.
 
-Rows are grouped by length, so that no padding stands between a text and its answer; the prompt's keys and values are computed
-once for all rows.
+Rows of like length are computed together, of equal length where the strategy cannot read padding; the prompt's keys and values
+are computed once for all rows.
 """
 
 from collections import defaultdict
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from softprompt.base_model import FrozenBase
-from softprompt.engine.batches import Collator, Example
+from softprompt.engine.batches import Collator, Example, pad
 from softprompt.engine.concatenate import decoder_start
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
@@ -90,10 +90,10 @@ class Predictor:
     def predict_ids(self, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """The same for rows that are token ids already."""
         found: dict[int, Prediction] = {}
-        for rows in of_equal_length(ids, self._batch_size):
-            check_length(self.base, self._prefix.num_tokens, len(ids[rows[0]]) + 1)
-            batch = torch.tensor([ids[row] for row in rows], device=self.base.model.device)
-            found |= zip(rows, self._answer(batch), strict=True)
+        cut = of_like_length if self._strategy.pads else of_equal_length
+        for rows in cut(ids, self._batch_size):
+            check_length(self.base, self._prefix.num_tokens, len(ids[rows[-1]]) + 1)
+            found |= zip(rows, self._answer([ids[row] for row in rows]), strict=True)
             if progress:
                 progress(len(found))
         return [found[row] for row in range(len(ids))]
@@ -111,18 +111,19 @@ class Predictor:
         """
         collate = Collator(None, decoder_start(self.base), self.base.model.device)
         examples = [Example(list(row), list(target), -1) for row, target in zip(ids, targets, strict=True)]
-        order = sorted(range(len(examples)), key=lambda row: examples[row].num_tokens)
         found: dict[int, float] = {}
-        for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
+        for rows in of_like_length([[*row, *target] for row, target in zip(ids, targets, strict=True)], self._batch_size):
             check_length(self.base, self._prefix.num_tokens, examples[rows[-1]].num_tokens)
             batch = collate([examples[row] for row in rows])
             found |= zip(rows, answer_nats(self._strategy, self._head, self._prefix, batch).tolist(), strict=True)
         return [found[row] for row in range(len(examples))]
 
-    def _answer(self, input_ids: torch.Tensor) -> list[Prediction]:
+    def _answer(self, ids: Sequence[Sequence[int]]) -> list[Prediction]:
+        input_ids, mask = pad(ids, self.base.model.device)
+        lengths = None if bool(mask.all()) else mask.sum(dim=1)
         if self.task.trie is not None:
-            scores = answer_log_probabilities(self._strategy, self._head, self.task.trie, self._prefix, input_ids).exp()
+            log_scores = answer_log_probabilities(self._strategy, self._head, self.task.trie, self._prefix, input_ids, lengths)
+            scores = log_scores.exp()
             best = scores.argmax(dim=1).tolist()
             return [Prediction(self.task.labels[i], tuple(row)) for i, row in zip(best, scores.tolist(), strict=True)]
         room = self.base.text.context_tokens - self._prefix.num_tokens - input_ids.shape[1]
@@ -131,13 +132,20 @@ class Predictor:
             self._head,
             self._prefix,
             input_ids,
+            lengths,
             max_new_tokens=max(1, min(self._max_new_tokens, room)),
             end_token=self.task.encoder.end_token,
-            choose=next_token(self._sampling, input_ids),
+            choose=next_token(self._sampling, ids),
         )
         return [
             Prediction(str(self.task.encoder.tokenizer.decode(answer, skip_special_tokens=True)).strip()) for answer in answers
         ]
+
+
+def of_like_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
+    """Indices of rows, at most `most` at a time, short rows first."""
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    return (order[start : start + most] for start in range(0, len(order), most))
 
 
 def of_equal_length(ids: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:

@@ -11,13 +11,13 @@ from softprompt.recipe import SamplingSpec
 
 
 class NextToken(Protocol):
-    """Chooses the next token of every row."""
+    """Chooses the next token of some rows of a batch."""
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """`[B, V]` logits to `[B]` token ids."""
+    def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        """Logits `[b, V]` of rows with these indices to token ids `[b]`."""
 
 
-def most_likely(logits: Tensor) -> Tensor:
+def most_likely(logits: Tensor, rows: Sequence[int]) -> Tensor:
     """Greedy decoding."""
     return logits.argmax(dim=-1)
 
@@ -37,10 +37,10 @@ class Draw:
         self._spec = spec
         self._streams = [Random(f"{spec.seed}/{list(row)}") for row in rows]
 
-    def __call__(self, logits: Tensor) -> Tensor:
-        """Draw each row's token; every call moves each row's stream on by one number."""
+    def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        """Draw each row's token; that moves the row's stream on by one number."""
         kept = nucleus(logits, self._spec.temperature, self._spec.top_p)
-        marks = torch.tensor([stream.random() for stream in self._streams], dtype=kept.dtype, device=kept.device)
+        marks = torch.tensor([self._streams[row].random() for row in rows], dtype=kept.dtype, device=kept.device)
         reached = kept.cumsum(dim=-1)
         return torch.searchsorted(reached, marks[:, None] * reached[:, -1:], right=True)[:, 0].clamp_max(kept.shape[-1] - 1)
 
@@ -53,6 +53,6 @@ def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
     return torch.zeros_like(probabilities).scatter(-1, order, ranked.masked_fill(before >= top_p, 0.0))
 
 
-def next_token(spec: SamplingSpec, input_ids: Tensor) -> NextToken:
-    """How the rows `[B, T]` of a batch are decoded: greedily at temperature 0."""
-    return Draw(spec, input_ids.tolist()) if spec.temperature else most_likely
+def next_token(spec: SamplingSpec, rows: Sequence[Sequence[int]]) -> NextToken:
+    """How the rows of a batch are decoded: greedily at temperature 0."""
+    return Draw(spec, rows) if spec.temperature else most_likely

@@ -1,7 +1,7 @@
 """Probabilities of a closed set of answers, generation of an open one, and the likelihood of a given text.
 
-Rows of one call have equal length, so no padding stands between a text and its answer and every model family is exact; callers
-group rows by length. Text is read once; the answers go on from its state.
+Text is read once; the answers go on from its state. Rows of one call have equal length, or are padded on the right where the
+strategy reads them so without a difference (`Strategy.pads`); callers put rows of like length together.
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,16 @@ from softprompt.errors import NotANumber
 
 MAX_EXPANDED_ROWS = 128
 """Rows times answer paths computed at once; bounds memory (each has a cache of its own), changes no number beyond rounding."""
+KEPT_WHILE_RUNNING = 0.75
+"""Rows that have ended are computed along until no more than this share runs: dropping them copies the others' cache."""
 MAX_SCORED_POSITIONS = 1024
 """Positions whose logits over the whole vocabulary are computed at once; bounds memory."""
 
 
 @torch.no_grad()
-def answer_log_probabilities(strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor) -> Tensor:
+def answer_log_probabilities(
+    strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor, lengths: Tensor | None = None
+) -> Tensor:
     """Log-probability of every answer, for every row.
 
     Args:
@@ -31,7 +35,8 @@ def answer_log_probabilities(strategy: Strategy, head: Head, trie: AnswerTrie, p
         head: Its output head.
         trie: The answers.
         prefix: The prompt as the strategy prepared it.
-        input_ids: `[B, T]`, rows of equal length.
+        input_ids: `[B, T]`.
+        lengths: `[B]`, tokens of each row, whose rest is padding; None: rows are of equal length.
 
     Returns:
         `[B, answers]` float32; exponentials sum to 1 in each row.
@@ -40,13 +45,14 @@ def answer_log_probabilities(strategy: Strategy, head: Head, trie: AnswerTrie, p
         NotANumber: The base gives NaN.
     """
     most = max(1, MAX_EXPANDED_ROWS // max(1, len(trie.paths)))
-    parts = [_score(strategy, head, trie, prefix, rows) for rows in input_ids.split(most)]
+    places = torch.arange(len(input_ids), device=input_ids.device).split(most)
+    parts = [_score(strategy, head, trie, prefix, input_ids[rows], None if lengths is None else lengths[rows]) for rows in places]
     return numbers(torch.cat(parts), strategy)
 
 
-def _score(strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor) -> Tensor:
+def _score(strategy: Strategy, head: Head, trie: AnswerTrie, prefix: Prefix, input_ids: Tensor, lengths: Tensor | None) -> Tensor:
     """`answer_log_probabilities` of as many rows as are computed at once."""
-    first, state = strategy.start(prefix, input_ids)
+    first, state = strategy.start(prefix, input_ids, lengths)
     deciding = first.new_empty(len(input_ids), len(trie.reached), first.shape[-1])  # [B, nodes, H]
     index, depth = torch.tensor(trie.reached, device=first.device).unbind(1)
     deciding[:, depth == 0] = first[:, None]
@@ -74,6 +80,7 @@ def generate(
     head: Head,
     prefix: Prefix,
     input_ids: Tensor,
+    lengths: Tensor | None = None,
     *,
     max_new_tokens: int,
     end_token: int,
@@ -85,7 +92,8 @@ def generate(
         strategy: Runs the base.
         head: Its output head.
         prefix: The prompt as the strategy prepared it.
-        input_ids: `[B, T]`, rows of equal length.
+        input_ids: `[B, T]`.
+        lengths: `[B]`, tokens of each row, whose rest is padding; None: rows are of equal length.
         max_new_tokens: Longest answer.
         end_token: Ends a row.
         choose: Which token comes next.
@@ -96,19 +104,24 @@ def generate(
     Raises:
         NotANumber: The base gives NaN.
     """
-    hidden, state = strategy.start(prefix, input_ids)
+    hidden, state = strategy.start(prefix, input_ids, lengths)
     answers: list[list[int]] = [[] for _ in input_ids]
-    running = torch.ones(len(input_ids), dtype=torch.bool, device=input_ids.device)
+    rows = torch.arange(len(input_ids), device=input_ids.device)  # [b], those that `state` still has
+    running = torch.ones_like(rows, dtype=torch.bool)
     for step in range(max_new_tokens):
-        token = choose(numbers(head(hidden), strategy))
+        token = choose(numbers(head(hidden), strategy), rows.tolist())
         running &= token != end_token
         if not running.any():
             break
-        for answer, new, alive in zip(answers, token.tolist(), running.tolist(), strict=True):
+        for row, new, alive in zip(rows.tolist(), token.tolist(), running.tolist(), strict=True):
             if alive:
-                answer.append(new)
-        if step + 1 < max_new_tokens:
-            hidden = state.extend(token[:, None])[:, -1]
+                answers[row].append(new)
+        if step + 1 == max_new_tokens:
+            break
+        if int(running.sum()) <= len(running) * KEPT_WHILE_RUNNING:
+            (alive_rows,) = running.nonzero(as_tuple=True)
+            state, rows, token, running = state.keep(alive_rows), rows[alive_rows], token[alive_rows], running[alive_rows]
+        hidden = state.extend(token[:, None])[:, -1]
     return answers
 
 

@@ -102,20 +102,40 @@ class SharedPrefix:
             hidden = self._forward(batch.input_ids, cache, prefix.num_tokens, batch.input_mask)
         return hidden[batch.rows, batch.positions]
 
-    def start(self, prefix: PrefixCache, input_ids: Tensor) -> "tuple[Tensor, CachedRows]":
-        """Read input texts of equal length `[B, T]`; returns `[B, H]` and the rows' state."""
-        cache = self._expand(prefix, len(input_ids))
-        hidden = self._forward(input_ids, cache, prefix.num_tokens)
-        return hidden[:, -1], CachedRows(self, cache, prefix.num_tokens + input_ids.shape[1])
+    @property
+    def pads(self) -> bool:
+        """Sliding windows count places, padding included, so rows that pass through one must be of equal length."""
+        return all(type(layer).__name__ == "DynamicLayer" for layer in DynamicCache(config=self._config).layers)
+
+    def start(self, prefix: PrefixCache, input_ids: Tensor, lengths: Tensor | None = None) -> "tuple[Tensor, CachedRows]":
+        """Read input texts `[B, T]`, right-padded where they have `lengths` `[B]`; returns `[B, H]` and the rows' state."""
+        num_rows, width = input_ids.shape
+        cache = self._expand(prefix, num_rows)
+        if lengths is None or bool((lengths == width).all()):
+            hidden = self._forward(input_ids, cache, prefix.num_tokens)
+            ends = torch.full((num_rows,), prefix.num_tokens + width, device=input_ids.device)
+            return hidden[:, -1], CachedRows(self, cache, ends, None)
+        mask = torch.arange(width, device=input_ids.device) < lengths[:, None]
+        hidden = self._forward(input_ids, cache, prefix.num_tokens, mask)
+        seen = torch.cat([mask.new_ones(num_rows, prefix.num_tokens), mask], dim=1)
+        last = hidden[torch.arange(num_rows, device=input_ids.device), lengths - 1]
+        return last, CachedRows(self, cache, prefix.num_tokens + lengths, seen)
 
     def _forward(self, ids: Tensor, cache: DynamicCache, start: int, mask: Tensor | None = None) -> Tensor:
         """Hidden states `[B, T, H]` of tokens whose positions begin at `start`; `mask` marks right padding."""
         if mask is not None:
-            ones = mask.new_ones(len(ids), start)
-            mask = None if bool(mask.all()) else torch.cat([ones, mask], dim=1).long()
+            mask = None if bool(mask.all()) else torch.cat([mask.new_ones(len(ids), start), mask], dim=1)
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
+        return self._at(ids, cache, positions, mask)
+
+    def _at(self, ids: Tensor, cache: DynamicCache, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states `[B, T, H]` of tokens at some positions `[B or 1, T]`; `mask` says what is no padding, cache included."""
         hidden: Tensor = self._inner(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=ids,
+            attention_mask=None if mask is None else mask.long(),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state
         return hidden
 
@@ -154,22 +174,46 @@ class SharedPrefix:
 
 
 class CachedRows:
-    """Rows of equal length in the middle of an answer, as their cache; see `State`."""
+    """Rows in the middle of an answer, as their cache; see `State`.
 
-    def __init__(self, strategy: SharedPrefix, cache: DynamicCache, length: int) -> None:
-        self._strategy, self._cache, self._length = strategy, cache, length
+    Args:
+        strategy: Whose rows these are.
+        cache: Keys and values of everything read so far, padding included.
+        ends: `[B]`, each row's next position.
+        seen: `[B, places of the cache]` bool, False on padding; None: there is none.
+    """
+
+    def __init__(self, strategy: SharedPrefix, cache: DynamicCache, ends: Tensor, seen: Tensor | None) -> None:
+        self._strategy, self._cache, self._ends, self._seen = strategy, cache, ends, seen
 
     def extend(self, token_ids: Tensor) -> Tensor:
         """Feed tokens `[B, A]`; returns `[B, A, H]`."""
-        hidden = self._strategy._forward(token_ids, self._cache, self._length)
-        self._length += token_ids.shape[1]
-        return hidden
+        if self._seen is not None:
+            self._seen = torch.cat([self._seen, torch.ones_like(token_ids, dtype=torch.bool)], dim=1)
+        positions = self._ends[:, None] + torch.arange(token_ids.shape[1], device=token_ids.device)
+        self._ends = self._ends + token_ids.shape[1]
+        return self._strategy._at(token_ids, self._cache, positions, self._seen)
 
     def repeat(self, times: int) -> "CachedRows":
         """Each row `times` times, side by side; this state stays as it is."""
-        cache = copy.deepcopy(self._cache)
+        cache = _copy(self._cache)
         cache.batch_repeat_interleave(times)
-        return CachedRows(self._strategy, cache, self._length)
+        seen = None if self._seen is None else self._seen.repeat_interleave(times, 0)
+        return CachedRows(self._strategy, cache, self._ends.repeat_interleave(times), seen)
+
+    def keep(self, rows: Tensor) -> "CachedRows":
+        """Some of the rows; this state stays as it is."""
+        cache = _copy(self._cache)
+        cache.batch_select_indices(rows)
+        return CachedRows(self._strategy, cache, self._ends[rows], None if self._seen is None else self._seen[rows])
+
+
+def _copy(cache: DynamicCache) -> DynamicCache:
+    """A cache that shares its tensors; whoever changes one of the two puts new tensors in their places."""
+    copied: Any = copy.copy(cache)
+    copied.layers = [copy.copy(layer) for layer in copied.layers]
+    made: DynamicCache = copied
+    return made
 
 
 def _behind_prompt(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

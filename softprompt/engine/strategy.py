@@ -42,12 +42,19 @@ class State(Protocol):
     def repeat(self, times: int) -> "State":
         """Each row `times` times, side by side; this state stays as it is."""
 
+    def keep(self, rows: Tensor) -> "State":
+        """The rows of these indices `[b]`; this state stays as it is."""
+
 
 class Strategy(Protocol):
     """One way to run a frozen base behind a prompt."""
 
     base: FrozenBase
     name: str
+
+    @property
+    def pads(self) -> bool:
+        """Whether rows of different lengths can be read together, padded on the right, each as if it were alone."""
 
     def prefix(self, prompt: SoftPrompt | None) -> Prefix:
         """Prepare a prompt, gradients attached; None: the bare base."""
@@ -56,8 +63,14 @@ class Strategy(Protocol):
     def hidden(self, prefix: Any, batch: Batch) -> Tensor:
         """Hidden states of the scored positions of a batch, `[M, H]`, gradients attached."""
 
-    def start(self, prefix: Any, input_ids: Tensor) -> tuple[Tensor, State]:
-        """Read input texts of equal length, `[B, T]`: the hidden state `[B, H]` that predicts the first answer token."""
+    def start(self, prefix: Any, input_ids: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, State]:
+        """Read input texts: the hidden state `[B, H]` that predicts the first answer token, and the rows' state.
+
+        Args:
+            prefix: A prompt as this strategy prepared it.
+            input_ids: `[B, T]`.
+            lengths: `[B]`, tokens of each row, whose rest is padding; None: rows are of equal length. Only where it `pads`.
+        """
 
 
 def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_checkpointing: bool = False) -> Strategy:

@@ -50,6 +50,15 @@ class RunLine(NamedTuple):
     role: RunRole
 
 
+class TradeOffMark(NamedTuple):
+    """A point: its name, (estimate, low, high) on both axes, whether it was kept."""
+
+    name: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+    kept: bool
+
+
 def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
     """Horizontal bars with their intervals, the first one emphasised.
 
@@ -138,6 +147,25 @@ def runs_plot(panels: Mapping[str, Sequence[RunLine]], x_label: str, mark: float
             axes.set_xlim(left=0)
             axes.margins(x=0.08)
         return _svg(figure, "; ".join(_spoken_run(name, line) for name, lines in panels.items() for line in lines))
+
+
+def trade_off_plot(points: Sequence[TradeOffMark], x_label: str, y_label: str) -> Markup:
+    """Two quantities against each other, each point with an interval on both sides and its name; the kept one bold."""
+    with _figure(7.2, 3.2) as (figure, axes):
+        axes.plot(*zip(*((point.x[0], point.y[0]) for point in points), strict=True), color=_COLOURS["faint"], linewidth=1)
+        for point in points:
+            colour = _COLOURS["first" if point.kept else "second"]
+            (x, left, right), (y, low, high) = point.x, point.y
+            axes.plot([left, right], [y, y], color=colour, linewidth=1.2, alpha=0.8)
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.2, alpha=0.8)
+            axes.plot(x, y, color=colour, marker="o", markersize=9 if point.kept else 6)
+            axes.annotate(point.name, (x, y), (7, 6), textcoords="offset points", fontsize=9, color=colour)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.1, y=0.15)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        spoken = "; ".join(f"{point.name} {point.x[0]:.3f}, {point.y[0]:.3f}" for point in points)
+        return _svg(figure, f"{y_label} against {x_label}: {spoken}")
 
 
 def _draw_run(axes: Any, line: RunLine, *, label: bool) -> None:

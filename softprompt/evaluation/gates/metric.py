@@ -17,13 +17,19 @@ def judge_metric(gate: MetricGate, seen: Observations) -> GateResult:
     """Apply the gate.
 
     Passed without a measurement: a comparison with the champion of a channel that has none. Undecided without one: there are no
-    rows, or a system gave no probabilities for a metric of them; the note says so.
+    rows, a system could not answer them, or gave no probabilities for a metric of them; the note says so.
     """
     rows = _slice(gate, seen)
     threshold, rule = _threshold(gate), _rule(gate)
+<<<<<<< HEAD
     if gate.baseline == "champion" and "champion" not in seen.systems:
         note = seen.notes.get("champion") or NO_CHAMPION
         return not_measured(gate, rule=rule, threshold=threshold, note=note).model_copy(update={"status": "passed"})
+=======
+    if gate.baseline == "champion" and "champion" not in {*seen.systems, *seen.notes}:
+        nothing = not_measured(gate, rule=rule, threshold=threshold, note=NO_CHAMPION)
+        return nothing.model_copy(update={"status": "passed"})
+>>>>>>> w-stat
     if gate.baseline:
         rows = rows & seen.comparable_rows(gate.baseline)
     impossible = _impossible(gate, seen, rows)
@@ -70,6 +76,8 @@ def _rule(gate: MetricGate) -> str:
 
 def _impossible(gate: MetricGate, seen: Observations, rows: Booleans) -> str:
     """Why nothing can be measured; empty where it can."""
+    if gate.baseline and gate.baseline not in seen.systems:
+        return seen.notes.get(gate.baseline) or f"the {system_title(gate.baseline)} did not answer"
     if not rows.any():
         return "no test row is left to compare on" if gate.baseline else "no test row lies in the slice"
     silent = [s for s in ("soft_prompt", gate.baseline) if s and not available(gate.metric, seen.systems[s])]

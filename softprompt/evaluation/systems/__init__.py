@@ -4,6 +4,7 @@ base_system.py  the frozen base behind a prompt, examples, an instruction, or no
 answering.py    rows -> answers, in this process or over Ray
 few_shot.py     examples in front of every row
 champion.py     what the channel serves now, on rows that it has not seen
+disturbed.py    the soft prompt on disturbed inputs
 earlier.py      an earlier dataset's test rows
 leakage.py      test rows that training saw
 facts.py        the prompt's own numbers
@@ -25,6 +26,7 @@ from softprompt.evaluation.observations import Answers, Booleans, Earlier, Obser
 from softprompt.evaluation.systems.answering import Answering
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.evaluation.systems.champion import find_champion, under_labels
+from softprompt.evaluation.systems.disturbed import disturbed_answers
 from softprompt.evaluation.systems.earlier import earlier_rows
 from softprompt.evaluation.systems.facts import facts_of
 from softprompt.evaluation.systems.few_shot import few_shot
@@ -61,6 +63,7 @@ def observe(
     bench.ask_champion()
     bench.add_classical()
     soft = BaseSystem.of_file(base, file)
+    disturbed = dict(disturbed_answers(bench.answering, soft, rows, dataset, bench.answer_room()))
     return Observations(
         resolved.recipe.task.type,
         rows,
@@ -68,6 +71,7 @@ def observe(
         bench.systems,
         resolved.recipe.evaluation,
         comparable=bench.comparable,
+        disturbed=disturbed,
         leaked=leaked_rows(rows, dataset),
         facts=facts_of(soft, file, rows, log),
         earlier=bench.earlier(soft),
@@ -108,13 +112,13 @@ class _Bench:
         if template == CONVERSATION_TEMPLATE:
             self.notes["few_shot"] = "Not compared: a conversation has its own form, examples do not go in front of it."
             return
-        room = self._answer_room()
+        room = self.answer_room()
         system, note = few_shot(self.base, template, manifest.answers, self.dataset, self.rows, spec.few_shot, room)
         self.notes["few_shot"] = note
         if system:
             yield "few_shot", system
 
-    def _answer_room(self) -> int:
+    def answer_room(self) -> int:
         """Most tokens of an answer: the longest label's, the longest right text's or as many as may be generated."""
         encoder, manifest = EncodedTask.of_manifest(self.base.text, self.file.manifest).encoder, self.file.manifest
         texts = [answer.text for answer in manifest.answers] or [encoder.free_answer(row.target) for row in self.rows]

@@ -1,4 +1,4 @@
-"""Rows to answers: cut into batches of equal length, which are answered here or by Ray's workers with the same numbers."""
+"""Rows to answers: cut into batches of like length, which are answered here or by Ray's workers with the same numbers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softprompt.data.rows import Row
-from softprompt.engine.predictor import Predictor, of_equal_length
+from softprompt.engine.predictor import Predictor, of_like_length
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.recipe import EvaluationSpec
@@ -19,7 +19,7 @@ class Asked:
 
     Attributes:
         places: Which rows these are.
-        input_ids: Theirs, of equal length.
+        input_ids: Theirs.
         target_ids: Of the right answers, where their likelihood is wanted; else empty.
     """
 
@@ -77,7 +77,7 @@ class Answering:
 
 
 def cut(system: BaseSystem, rows: Sequence[Row], batch_size: int) -> list[Asked]:
-    """Rows of equal length together, short ones first; a generation's with their right answers."""
+    """Rows of like length together, short ones first; a generation's with their right answers."""
     ids = system.input_ids(rows)
     targets = system.target_ids(rows) if system.task.trie is None else []
     return [
@@ -86,7 +86,7 @@ def cut(system: BaseSystem, rows: Sequence[Row], batch_size: int) -> list[Asked]
             input_ids=[ids[place] for place in places],
             target_ids=[targets[place] for place in places] if targets else [],
         )
-        for places in of_equal_length(ids, batch_size)
+        for places in of_like_length(ids, batch_size)
     ]
 
 

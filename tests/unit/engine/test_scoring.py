@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from softprompt.engine.batches import pad
 from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.scoring import generate
@@ -14,12 +15,12 @@ from tests.stock import Stock, random_prompt
 ROWS = torch.tensor([[20, 21, 22, 23], [30, 31, 32, 33], [40, 41, 42, 43]])
 
 
-def greedily(stock: Stock, row: torch.Tensor, num_tokens: int) -> list[int]:
+def greedily(stock: Stock, row: torch.Tensor, num_tokens: int, end: int = 2) -> list[int]:
     """The stock model's most likely tokens, everything computed anew for each."""
     tokens: list[int] = []
     for _ in range(num_tokens):
         token = int(stock.answer_logits(row.tolist(), tokens)[-1].argmax())
-        if token == 2:
+        if token == end:
             break
         tokens.append(token)
     return tokens
@@ -95,3 +96,49 @@ def test_a_model_without_such_a_cache_is_refused_by_the_shared_prefix():
     assert choose_strategy(base, "shallow").name == "concatenate"
     with pytest.raises(UnsupportedBaseModel, match="cache"):
         choose_strategy(base, "deep")
+
+
+LONG, SHORT, MIDDLE = [20, 21, 22, 23, 24, 25, 26, 27, 28], [30, 31], [40, 41, 42, 43, 44]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["shallow", "deep", None])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_that_are_padded_together_are_what_each_is_alone(family, kind):
+    """Hidden states behind the text, behind answer tokens, of repeated rows and of some rows only."""
+    base = tiny_base(family)
+    strategy = choose_strategy(base, kind)
+    if not strategy.pads:
+        assert "window" in family or family.startswith("gemma") or strategy.name == "concatenate"
+        return
+    prefix = strategy.prefix(SoftPrompt(random_prompt(base, kind)) if kind else None)
+    ids, mask = pad([LONG, SHORT, MIDDLE], "cpu")
+    first, state = strategy.start(prefix, ids, mask.sum(dim=1))
+    repeated = state.repeat(2).extend(torch.tensor([[7, 8], [9, 10]]).repeat(3, 1))
+    kept = state.keep(torch.tensor([2, 0]))
+    more = kept.extend(torch.tensor([[7], [7]])), kept.extend(torch.tensor([[8], [8]]))
+    for number, row in enumerate([LONG, SHORT, MIDDLE]):
+        alone, its_state = strategy.start(prefix, torch.tensor([row]))
+        expected = its_state.repeat(2).extend(torch.tensor([[7, 8], [9, 10]]))
+        torch.testing.assert_close(first[number], alone[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(repeated[2 * number : 2 * number + 2], expected, rtol=1e-4, atol=1e-5)
+        if row != SHORT:
+            place = [MIDDLE, LONG].index(row)
+            torch.testing.assert_close(torch.cat([part[place] for part in more]), expected[0], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["llama", "gpt2", "opt", "t5"])
+def test_texts_of_padded_rows_equal_those_of_the_stock_model(family):
+    """Rows end at different times, so some are dropped on the way."""
+    base = tiny_base(family)
+    values = random_prompt(base, "deep")
+    stock, strategy = Stock(base, values), choose_strategy(base, "deep")
+    rows = [LONG, SHORT, MIDDLE, [50, 51, 52], [60], [70, 71, 72, 73]]
+    ids, mask = pad(rows, "cpu")
+    prefix = strategy.prefix(SoftPrompt(values))
+    end = greedily(stock, torch.tensor(LONG), 3, end=-1)[2]
+    expected = [greedily(stock, torch.tensor(row), 12, end) for row in rows]
+    found = generate(strategy, Head(base), prefix, ids, mask.sum(dim=1), max_new_tokens=12, end_token=end)
+    assert found == expected
+    assert len({len(tokens) for tokens in found}) > 1

@@ -207,3 +207,24 @@ def test_what_a_run_publishes_is_the_next_runs_champion_with_what_it_saw(shop):
     other = save_llama(shop.folder / "other-base", seed=5)
     on_other = prepare_run(shop.text, Overrides(base_model=str(other)), shop.settings)
     assert on_other.champion == file.digest, "served, though for another base: the evaluation says so"
+
+
+# What a gate makes of it
+
+
+def verdict(shop, seen):
+    from softprompt.evaluation.gates import judge
+    from softprompt.gate_specs import MetricGate
+
+    return judge(MetricGate(metric="accuracy", not_worse_than="champion", margin=1.0), seen)
+
+
+def test_a_gate_against_a_champion_that_could_not_answer_is_undecided_and_says_why(shop):
+    result = verdict(shop, shop.observe(ResolvedChampion(prompt="d" * 64, store=shop.settings.store)))
+    assert result.status == "undecided"
+    assert "it cannot be had" in result.note
+
+
+def test_a_gate_against_the_champion_of_a_channel_that_serves_nothing_passes_and_says_so(shop):
+    result = verdict(shop, observe(shop.resolved, shop.base, shop.prompt(9), shop.dataset))
+    assert (result.status, result.note) == ("passed", "the channel serves no prompt yet")
