@@ -21,15 +21,9 @@ def judge_metric(gate: MetricGate, seen: Observations) -> GateResult:
     """
     rows = _slice(gate, seen)
     threshold, rule = _threshold(gate), _rule(gate)
-<<<<<<< HEAD
-    if gate.baseline == "champion" and "champion" not in seen.systems:
-        note = seen.notes.get("champion") or NO_CHAMPION
-        return not_measured(gate, rule=rule, threshold=threshold, note=note).model_copy(update={"status": "passed"})
-=======
     if gate.baseline == "champion" and "champion" not in {*seen.systems, *seen.notes}:
         nothing = not_measured(gate, rule=rule, threshold=threshold, note=NO_CHAMPION)
         return nothing.model_copy(update={"status": "passed"})
->>>>>>> w-stat
     if gate.baseline:
         rows = rows & seen.comparable_rows(gate.baseline)
     impossible = _impossible(gate, seen, rows)
