@@ -108,8 +108,13 @@ def test_a_channel_without_a_champion_lets_every_prompt_pass():
     result = metric(seen_against(), not_worse_than="champion", margin=0.05)
     assert (result.status, result.estimate, result.note) == ("passed", None, "the channel serves no prompt yet")
     assert (result.rule, result.threshold) == ("accuracy not worse than the champion's by 0.05 or more", -0.05)
+
+
+def test_a_baseline_that_did_not_answer():
     told = metric(seen_against(notes={"champion": "it is on another base"}), better_than="champion")
-    assert (told.status, told.note) == ("passed", "it is on another base")
+    assert (told.status, told.estimate, told.note) == ("undecided", None, "it is on another base")
+    silent = metric(seen_against(), better_than="lora")
+    assert (silent.status, silent.estimate, silent.note) == ("undecided", None, "the LoRA did not answer")
 
 
 def test_a_metric_of_probabilities_without_probabilities():
