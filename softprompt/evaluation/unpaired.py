@@ -36,6 +36,5 @@ def measure_between(
 
 def magnitude(difference: Interval) -> Interval:
     """The interval of a difference's size from that of the signed difference."""
-    low, high = abs(difference.low), abs(difference.high)
-    straddles = difference.low <= 0 <= difference.high
-    return Interval(abs(difference.estimate), 0.0 if straddles else min(low, high), max(low, high))
+    nearest, farthest = max(0.0, difference.low, -difference.high), max(-difference.low, difference.high)
+    return Interval(abs(difference.estimate), nearest, farthest)

@@ -67,7 +67,7 @@ def _rule(gate: FairnessGate) -> str:
 
 def _pairs(gate: FairnessGate, seen: Observations, subgroups: Subgroups, rate: str, label: str) -> Iterator[Part]:
     """Each two groups with rows enough behind the rate, and by themselves the groups that have too few."""
-    said = np.array([output == label for output in seen.systems["soft_prompt"].outputs], dtype=bool)
+    said = np.array([output == label for output in seen.systems["soft_prompt"].outputs])
     behind = _behind(rate, label, seen.targets)
     groups = {name: rows & behind for name, rows in subgroups.groups.items()}
     large = {name: rows for name, rows in groups.items() if rows.sum() >= gate.min_rows}
@@ -83,4 +83,4 @@ def _pairs(gate: FairnessGate, seen: Observations, subgroups: Subgroups, rate: s
 def _behind(rate: str, label: str, targets: Sequence[str]) -> Booleans:
     """`[n]`, the rows that a rate is a share of."""
     deserve = np.array([target == label for target in targets], dtype=bool)
-    return {SHARE: np.ones_like(deserve), TRUE_POSITIVES: deserve, FALSE_POSITIVES: ~deserve}[rate]
+    return {SHARE: np.full(len(targets), True), TRUE_POSITIVES: deserve, FALSE_POSITIVES: ~deserve}[rate]

@@ -26,6 +26,11 @@ def seen_against(mine=150, theirs=130, system="bare_base", probabilities=None, *
     return type(seen)(**(vars(seen) | {"systems": answers}))
 
 
+def seen_none():
+    seen = seen_crowds()
+    return type(seen)(**(vars(seen) | {"systems": {"soft_prompt": Answers(()), "bare_base": Answers(())}}))
+
+
 def metric(seen, **given):
     return judge(MetricGate(**({"metric": "accuracy"} | given)), seen)
 
@@ -51,6 +56,7 @@ def test_a_floor_of_a_slice_with_all_its_values():
 
 
 def test_no_rows_at_all():
+    assert metric(seen_none(), better_than="bare_base").note == "no test row is left to compare on"
     result = metric(seen_crowds(), at_least=0.8)
     assert (result.status, result.estimate, result.note) == ("undecided", None, "no test row lies in the slice")
 
