@@ -13,6 +13,10 @@ from softprompt.gate_specs import UNBOUNDED, Metric
 OF_LABELS: frozenset[Metric] = frozenset({"balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"})
 """Means over labels: one row of a rare label moves them more than one of a frequent label."""
 
+UNSIMULATED: frozenset[Metric] = frozenset({"bleu", "chrf", "perplexity", "length_ratio"})
+SIMULATED_ROWS = 50
+CALIBRATION_ROWS = 400
+
 
 def measure(seen: Observations, metric: Metric, answers: Answers, confidence: float, rows: Booleans | None = None) -> Interval:
     """A metric with its interval: exact for proportions, bootstrap for the rest.
@@ -95,7 +99,18 @@ def reach_of(metric: Metric, targets: Sequence[str], confidence: float) -> float
 
 
 def level_note(metric: Metric, num_rows: int) -> str:
-    """What a reviewer should know about the level of a metric's interval; empty where it is kept."""
+    """What a reviewer should know about the level of a metric's interval; empty where simulations show that it is kept.
+
+    The figures are in `docs/evaluation.md`, "How often the gates err".
+    """
+    if metric in PROPORTIONS:
+        return ""
+    if num_rows < SIMULATED_ROWS:
+        return f"an interval by bootstrap; how often it errs was not simulated below {SIMULATED_ROWS} rows"
+    if metric in UNSIMULATED:
+        return "an interval by bootstrap; how often it errs was not simulated for this metric"
+    if metric == "ece" and num_rows < CALIBRATION_ROWS:
+        return f"a calibration error looks larger on few rows; with fewer than {CALIBRATION_ROWS} a ceiling is rarely passed"
     return ""
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from softprompt.evaluation.bootstrap import acceleration_of, bca_limits, wide_limits
 from softprompt.evaluation.intervals import unseen
-from softprompt.evaluation.metrics import Statistic, statistic
+from softprompt.evaluation.metrics import Statistic, mean, statistic
 from softprompt.evaluation.observations import Answers, Floats
 from softprompt.evaluation.proportions import exact_limits, paired_limits, unpaired_limits
 from tests.bench.rows import BenchRow, bench_arguments, show
@@ -183,6 +183,22 @@ def macro_f1_floor(prior: tuple[float, ...], num_rows: int, simulations: int) ->
         yield Found(f"macro-F1 floor, {name}", num_rows, f"{rate:g}", simulations, passed(rate, truth), power)
 
 
+def row_score_floor(num_rows: int, simulations: int) -> Iterator[Found]:
+    """`token_f1 at_least` and the like: a share of perfect rows, the others evenly at 0, 1/4, 1/2 and 3/4; better: 5 points."""
+    scores = np.array([1.0, 0.0, 0.25, 0.5, 0.75])
+    value = mean(scores)
+
+    def passed(rate: float, threshold: float) -> float:
+        shares = np.array([rate, *[(1 - rate) / 4] * 4])
+        low, _ = _bootstrapped(value, shares, None, num_rows, simulations)
+        return float((low >= threshold).mean())
+
+    for rate in RATES:
+        truth = rate + (1 - rate) * 0.375
+        power = passed(rate + 0.08, truth) if rate + 0.08 <= 1 else None
+        yield Found("row score floor", num_rows, f"{rate:g} perfect", simulations, passed(rate, truth), power)
+
+
 def macro_f1_paired(margin: float, num_rows: int, simulations: int) -> Iterator[Found]:
     """`macro_f1 better_than` or `not_worse_than` (margin below 0), three balanced labels; better: 5 points more lead."""
     cells = [(t, a, b) for t in range(3) for a in range(3) for b in range(3)]
@@ -302,6 +318,7 @@ BOOTSTRAP: tuple[Kind, ...] = (
     partial(macro_f1_floor, SKEWED),
     partial(macro_f1_paired, 0.0),
     partial(macro_f1_paired, -0.05),
+    row_score_floor,
     calibration,
 )
 
