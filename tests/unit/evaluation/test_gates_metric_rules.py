@@ -108,8 +108,11 @@ def test_a_channel_without_a_champion_lets_every_prompt_pass():
     result = metric(seen_against(), not_worse_than="champion", margin=0.05)
     assert (result.status, result.estimate, result.note) == ("passed", None, "the channel serves no prompt yet")
     assert (result.rule, result.threshold) == ("accuracy not worse than the champion's by 0.05 or more", -0.05)
+
+
+def test_a_champion_that_cannot_answer_leaves_the_gate_undecided():
     told = metric(seen_against(notes={"champion": "it is on another base"}), better_than="champion")
-    assert (told.status, told.note) == ("passed", "it is on another base")
+    assert (told.status, told.note) == ("undecided", "it is on another base")
 
 
 def test_a_metric_of_probabilities_without_probabilities():
