@@ -110,9 +110,11 @@ def test_a_channel_without_a_champion_lets_every_prompt_pass():
     assert (result.rule, result.threshold) == ("accuracy not worse than the champion's by 0.05 or more", -0.05)
 
 
-def test_a_champion_that_cannot_answer_leaves_the_gate_undecided():
+def test_a_baseline_that_did_not_answer():
     told = metric(seen_against(notes={"champion": "it is on another base"}), better_than="champion")
-    assert (told.status, told.note) == ("undecided", "it is on another base")
+    assert (told.status, told.estimate, told.note) == ("undecided", None, "it is on another base")
+    silent = metric(seen_against(), better_than="lora")
+    assert (silent.status, silent.estimate, silent.note) == ("undecided", None, "the LoRA did not answer")
 
 
 def test_a_metric_of_probabilities_without_probabilities():
