@@ -149,7 +149,7 @@ class DatasetSpec(Document):
     """Which rows, and what their columns mean. The input columns are those that the template names."""
 
     uri: Text
-    """`embedded://tickets`, a path (relative to the recipe), `file://`, `s3://bucket/key`, `https://`, or
+    """`embedded://tickets` (`faq`, `answers`), a path (relative to the recipe), `file://`, `s3://bucket/key`, `https://`, or
     `hf://datasets/org/name@revision`: JSONL, CSV, TSV, Parquet or Arrow by its ending, `.gz` and `.zst` too, or a folder of
     them."""
     test_uri: str = ""

@@ -22,7 +22,6 @@ from softprompt.engine.head import inner_model
 from softprompt.engine.layers import checkpointed, decoder_layers, feed_forward_only_at
 from softprompt.engine.prompts import SoftPrompt
 
-
 ROOM_TOKENS = 32
 """By which the room of an answer that is being written grows."""
 
