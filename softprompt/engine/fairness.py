@@ -53,8 +53,8 @@ def cell_sums(criterion: Criterion, values: Tensor, answers: Tensor, groups: Ten
     Returns:
         `[C, G, L]`.
     """
-    member = (groups[:, None] == torch.arange(num_groups, device=groups.device)).float()
-    return torch.einsum("bg,cbl,bl->cgl", member, belongs(criterion, answers, values.shape[1]), values)
+    member = (groups[:, None] == torch.arange(num_groups, device=groups.device)).to(values.dtype)
+    return torch.einsum("bg,cbl,bl->cgl", member, belongs(criterion, answers, values.shape[1]).to(values.dtype), values)
 
 
 def squared_gap(rates: Tensor, known: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class GapPenalty(nn.Module):
 
     def begin(self, answers: Tensor, groups: Tensor) -> None:
         """Prepare for a batch: answers and groups `[B]` of all its rows, of all workers."""
-        ones = torch.ones(len(answers), self.sums.shape[2], device=answers.device)
+        ones = self.sums.new_ones(len(answers), self.sums.shape[2])
         self._expected = cell_sums(self.criterion, ones, answers, groups, self.sums.shape[1])
         self._factors = self.weight * self.slope() / self._expected.clamp_min(1)
         self._seen = torch.zeros_like(self.sums)
