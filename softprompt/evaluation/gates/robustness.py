@@ -6,7 +6,6 @@ before anything is measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -52,8 +51,8 @@ def judge_robustness(gate: RobustnessGate, seen: Observations) -> GateResult:
 
 def _drop(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, metric: Metric, rule: str) -> GateResult:
     """Positive differences are a loss, also where lower numbers are better."""
-    these = replace(seen, rows=[seen.rows[row] for row in disturbed.rows])
-    clean = seen.systems["soft_prompt"].at(disturbed.rows)
+    these = seen.only(disturbed.rows)
+    clean = these.systems["soft_prompt"]
     better, worse = (disturbed.answers, clean) if metric in LOWER_IS_BETTER else (clean, disturbed.answers)
     drop = measure_difference(these, metric, better, worse, gate.confidence)
     part = len(disturbed.rows) < len(seen.rows)
@@ -72,7 +71,7 @@ def _drop(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, metric
 
 def _answers_come(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, silent: Booleans) -> GateResult:
     """The share of disturbed inputs without a valid answer; one is too many, whatever loss the gate allows."""
-    these = replace(seen, rows=[seen.rows[row] for row in disturbed.rows])
+    these = seen.only(disturbed.rows)
     return by_fact(
         gate,
         rule=f"no disturbed input ({TITLES[gate.perturbation]}) without a valid answer",

@@ -42,6 +42,10 @@ def test_rows_to_decide(interval, rows):
     assert rows_to_decide(interval, 0.5, 100) == (None if rows is None else pytest.approx(rows, abs=1))
 
 
+def test_a_difference_of_nothing_but_rounding_needs_more_rows_than_there_are():
+    assert rows_to_decide(Interval(1e-17, -0.1, 0.1), 0.0, 100) is None
+
+
 def result(status, severity="block", rows=0) -> GateResult:
     gate = GATE.model_copy(update={"severity": severity})
     return outcome(gate, rule="a rule", interval=Interval(0.6, 0.4, 0.65), threshold=0.5, status=status, num_rows=rows)
