@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from softprompt.gate_specs import Criterion
 
-MEMORY = 0.95
-"""What a step leaves of the group rates seen before: they look back over about 20 batches."""
+REMEMBERED_ROWS = 100
+"""A rate looks back over about so many rows of its own, however rare they are."""
 ADVERSARY_WIDTH = 32
 CONDITIONS: dict[Criterion, tuple[str, ...]] = {
     "demographic_parity": ("all",),
@@ -53,21 +53,22 @@ def cell_sums(criterion: Criterion, values: Tensor, answers: Tensor, groups: Ten
     Returns:
         `[C, G, L]`.
     """
-    member = (groups[:, None] == torch.arange(num_groups, device=groups.device)).float()
-    return torch.einsum("bg,cbl,bl->cgl", member, belongs(criterion, answers, values.shape[1]), values)
+    member = (groups[:, None] == torch.arange(num_groups, device=groups.device)).to(values.dtype)
+    return torch.einsum("bg,cbl,bl->cgl", member, belongs(criterion, answers, values.shape[1]).to(values.dtype), values)
 
 
-def squared_gap(rates: Tensor, known: Tensor) -> Tensor:
+def squared_gap(rates: Tensor, known: Tensor, importance: Tensor) -> Tensor:
     """How far groups lie apart: squared differences, averaged over pairs of groups and conditions, summed over labels.
 
     Args:
         rates: `[C, G, L]`.
         known: `[C, G, L]` bool; a pair counts where both rates are known.
+        importance: `[C, L]`, of a label in the sum.
     """
     pairs = (known[:, :, None] & known[:, None]).float()
     differences = (rates[:, :, None] - rates[:, None]).square() * pairs
     others = pairs.sum(dim=(1, 2)) - known.sum(dim=1)  # ordered pairs of two different groups
-    return (differences.sum(dim=(1, 2)) / others.clamp_min(1)).sum() / len(rates)
+    return (importance * differences.sum(dim=(1, 2)) / others.clamp_min(1)).sum() / len(rates)
 
 
 def largest_gap(rates: Tensor, known: Tensor) -> Tensor:
@@ -113,7 +114,7 @@ class GapPenalty(nn.Module):
 
     def begin(self, answers: Tensor, groups: Tensor) -> None:
         """Prepare for a batch: answers and groups `[B]` of all its rows, of all workers."""
-        ones = torch.ones(len(answers), self.sums.shape[2], device=answers.device)
+        ones = self.sums.new_ones(len(answers), self.sums.shape[2])
         self._expected = cell_sums(self.criterion, ones, answers, groups, self.sums.shape[1])
         self._factors = self.weight * self.slope() / self._expected.clamp_min(1)
         self._seen = torch.zeros_like(self.sums)
@@ -126,8 +127,17 @@ class GapPenalty(nn.Module):
             chosen = torch.arange(self.sums.shape[2], device=known.device) == self.label
             known = known & chosen
         with torch.enable_grad():
-            (slope,) = torch.autograd.grad(squared_gap(rates, known), rates)
+            (slope,) = torch.autograd.grad(squared_gap(rates, known, self._importance(known)), rates)
         return slope
+
+    def _importance(self, known: Tensor) -> Tensor:
+        """`[C, L]`: a rate among a label's own rows is as important as these rows are many; all shares of all rows alike."""
+        importance = torch.ones_like(self.sums[:, 0])
+        for place, name in enumerate(CONDITIONS[self.criterion]):
+            if name == "deserving":
+                rows = (self.counts[place] * known[place]).sum(dim=0)
+                importance[place] = rows / rows.sum().clamp_min(1e-9)
+        return importance
 
     def forward(self, log_probabilities: Tensor, answers: Tensor, groups: Tensor) -> Tensor:
         """What some of the batch's rows add to the loss: log-probabilities `[B, L]`, right answers and groups `[B]`."""
@@ -142,8 +152,9 @@ class GapPenalty(nn.Module):
 
     def end(self, summed: Sequence[Tensor]) -> None:
         """Remember the batch's rates; `summed` is what was exchanged."""
-        self.sums.mul_(MEMORY).add_(summed[0])
-        self.counts.mul_(MEMORY).add_(self._expected)
+        kept = torch.exp(-self._expected / REMEMBERED_ROWS)
+        self.sums.mul_(kept).add_(summed[0])
+        self.counts.mul_(kept).add_(self._expected)
 
 
 class Adversary(nn.Module):

@@ -22,6 +22,9 @@ from softprompt.engine.head import inner_model
 from softprompt.engine.layers import checkpointed, decoder_layers, feed_forward_only_at
 from softprompt.engine.prompts import SoftPrompt
 
+ROOM_TOKENS = 32
+"""By which the room of an answer that is being written grows."""
+
 
 @dataclass(frozen=True)
 class PrefixCache:
@@ -110,7 +113,7 @@ class SharedPrefix:
     def start(self, prefix: PrefixCache, input_ids: Tensor, lengths: Tensor | None = None) -> "tuple[Tensor, CachedRows]":
         """Read input texts `[B, T]`, right-padded where they have `lengths` `[B]`; returns `[B, H]` and the rows' state."""
         num_rows, width = input_ids.shape
-        cache = self._expand(prefix, num_rows)
+        cache = _with_room(self._expand(prefix, num_rows))
         if lengths is None or bool((lengths == width).all()):
             hidden = self._forward(input_ids, cache, prefix.num_tokens)
             ends = torch.full((num_rows,), prefix.num_tokens + width, device=input_ids.device)
@@ -212,8 +215,32 @@ def _copy(cache: DynamicCache) -> DynamicCache:
     """A cache that shares its tensors; whoever changes one of the two puts new tensors in their places."""
     copied: Any = copy.copy(cache)
     copied.layers = [copy.copy(layer) for layer in copied.layers]
-    made: DynamicCache = copied
-    return made
+    return _with_room(copied)
+
+
+def _with_room(cache: Any) -> DynamicCache:
+    """Let a cache grow in room of its own, where nothing has to flow back through it."""
+    for layer in cache.layers:
+        if type(layer).__name__ == "DynamicLayer" and not torch.is_grad_enabled():
+            layer.room = None
+            layer.update = MethodType(_into_room, layer)
+    grown: DynamicCache = cache
+    return grown
+
+
+def _into_room(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+    """Keys and values behind those that are there, which are copied for every so many tokens and not for each."""
+    used = layer.keys.shape[-2] if layer.is_initialized else 0
+    needed = used + keys.shape[-2]
+    if layer.room is None or layer.room[0].shape[-2] < needed:
+        layer.room = [new.new_empty(*new.shape[:-2], needed + ROOM_TOKENS, new.shape[-1]) for new in (keys, values)]
+        if used:
+            layer.room[0][:, :, :used], layer.room[1][:, :, :used] = layer.keys, layer.values
+        layer.lazy_initialization(keys, values)
+    for room, new in zip(layer.room, (keys, values), strict=True):
+        room[:, :, used:needed] = new
+    layer.keys, layer.values = (room[:, :, :needed] for room in layer.room)
+    return layer.keys, layer.values
 
 
 def _behind_prompt(layer: Any, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:

@@ -31,6 +31,8 @@ def disturbance_scores(seen: Observations, confidence: float) -> Iterator[Distur
     """Each disturbance beside the same rows undisturbed; positive drops are losses."""
     metric, soft = METRICS_OF_TASK[seen.task][0], seen.systems["soft_prompt"]
     for kind, disturbed in seen.disturbed.items():
+        if kind == "empty":  # nothing is the right answer to nothing; its gate asks for a valid one
+            continue
         there = seen.only(disturbed.rows)
         clean = soft.at(disturbed.rows)
         drop = measure_difference(there, metric, clean, disturbed.answers, confidence)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from softprompt.evaluation.bootstrap import acceleration_of, bca_limits, bootstrap_samples, left_out_groups
+from softprompt.evaluation.bootstrap import bootstrap_samples, wide_limits
 from softprompt.evaluation.gate_report import Comparison
 from softprompt.evaluation.intervals import Interval, difference_of_proportions
 from softprompt.evaluation.measure import (
@@ -86,9 +86,7 @@ def _since(seen: Observations, earlier: Earlier, metric: Metric, confidence: flo
     drawn = [bootstrap_samples(value, size, seen.spec.bootstrap_samples) for value, size in zip(values, sizes, strict=True)]
     # Equally many rows are drawn alike, in pairs; another order makes the two independent.
     samples = drawn[0] - np.random.default_rng(0).permutation(drawn[1])
-    left_out = [left_out_groups(value, size) for value, size in zip(values, sizes, strict=True)]
-    influence = np.concatenate([left_out[0] - left_out[0].mean(), left_out[1].mean() - left_out[1]])
-    low, high = bca_limits(samples, np.asarray(now - then), acceleration_of(influence), confidence)
+    low, high = wide_limits(samples, np.asarray(now - then), confidence)
     reach = max(reach_of(metric, targets, confidence) for targets, _ in asked)
     interval = Interval(now - then, min(float(low), now - then - reach), max(float(high), now - then + reach))
     return interval, bootstrap_p(samples, now - then)

@@ -56,7 +56,7 @@ def paired_difference(only_a: int, only_b: int, num_rows: int, confidence: float
 
 
 def bootstrap_interval(
-    value: Statistic, num_rows: int, confidence: float, num_samples: int, *, reach: float = 0.0, biased: bool = False
+    value: Statistic, num_rows: int, confidence: float, num_samples: int, *, reach: float = 0.0, wide: bool = False
 ) -> Interval:
     """Bootstrap over rows, by BCa limits (Efron 1987).
 
@@ -67,14 +67,14 @@ def bootstrap_interval(
         num_samples: Resamples `S`.
         reach: How far the truth may lie from the estimate without a sign of it in these rows (`unseen`); the interval is at
             least as wide.
-        biased: The statistic of few rows lies off the truth (calibration error); `bootstrap.wide_limits` instead.
+        wide: `bootstrap.wide_limits` instead, which keep the level of differences and of calibration errors.
 
     Raises:
         SoftpromptError: The statistic is not a finite number.
     """
     estimate = value(np.ones((1, num_rows)))[0]
     samples = bootstrap_samples(value, num_rows, num_samples)
-    if biased:
+    if wide:
         low, high = wide_limits(samples, estimate, confidence)
     else:
         acceleration = acceleration_of(left_out_groups(value, num_rows)) if num_rows > 1 else np.zeros(())

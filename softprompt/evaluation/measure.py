@@ -36,7 +36,7 @@ def measure(seen: Observations, metric: Metric, answers: Answers, confidence: fl
         scores = row_scores(metric, targets, answers, seen.labels, seen.spec)
         return exact_interval(int(scores.sum()), len(scores), confidence)
     value = statistic(metric, targets, answers, seen.labels, seen.spec)
-    found = _bootstrapped(seen, metric, value, targets, confidence)
+    found = _bootstrapped(seen, metric, value, targets, confidence, wide=metric == "ece")
     return Interval(found.estimate, max(found.low, 0.0), found.high if metric in UNBOUNDED | {"brier"} else min(found.high, 1.0))
 
 
@@ -49,17 +49,19 @@ def measure_difference(
         return paired_difference(only_mine, only_theirs, num_rows, confidence)
     value = paired_statistic(seen, metric, mine, theirs, rows)
     targets, _ = on_rows(seen, mine, rows)
-    return _bootstrapped(seen, metric, value, targets, confidence)
+    return _bootstrapped(seen, metric, value, targets, confidence, wide=True)
 
 
-def _bootstrapped(seen: Observations, metric: Metric, value: Statistic, targets: Sequence[str], confidence: float) -> Interval:
+def _bootstrapped(
+    seen: Observations, metric: Metric, value: Statistic, targets: Sequence[str], confidence: float, *, wide: bool
+) -> Interval:
     return bootstrap_interval(
         value,
         len(targets),
         confidence,
         seen.spec.bootstrap_samples,
         reach=reach_of(metric, targets, confidence),
-        biased=metric == "ece",
+        wide=wide,
     )
 
 

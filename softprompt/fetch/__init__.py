@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 EMBEDDED_BASES = {"base": "base"}
-EMBEDDED_DATASETS = {"tickets": "data/tickets.jsonl"}
+EMBEDDED_DATASETS = {name: f"data/{name}.jsonl" for name in ("tickets", "faq", "answers")}
 
 
 def fetch_base(uri: str) -> Path:

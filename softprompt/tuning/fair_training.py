@@ -38,7 +38,7 @@ class FairTraining:
         self.objective.to(job.base.model.device)
         self._optimiser = None
         if spec.method == "adversary":
-            self._optimiser = torch.optim.Adam(named_groups(self.objective), lr=ADVERSARY_LEARNING_RATE)
+            self._optimiser = torch.optim.AdamW(named_groups(self.objective), lr=ADVERSARY_LEARNING_RATE, weight_decay=0.0)
 
     @classmethod
     def of(cls, job: Job, training: TrainingSpec) -> "FairTraining | None":

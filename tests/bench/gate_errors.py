@@ -212,7 +212,9 @@ def macro_f1_paired(margin: float, num_rows: int, simulations: int) -> Iterator[
         return np.array([chance[int(t == a), int(t == b)] / 3 for t, a, b in cells])
 
     def passed(rate: float, other: float, correlation: float) -> float:
-        low, _ = _bootstrapped(lambda w: first(w) - second(w), shares(rate, other, correlation), targets, num_rows, simulations)
+        low, _ = _bootstrapped(
+            lambda w: first(w) - second(w), shares(rate, other, correlation), targets, num_rows, simulations, wide=True
+        )
         return float((low > margin).mean())
 
     kind = f"macro-F1 better than by {margin:g}" if margin >= 0 else f"macro-F1 not worse than by {-margin:g}"
@@ -233,7 +235,7 @@ def calibration(num_rows: int, simulations: int) -> Iterator[Found]:
 
     def passed(excess: float, limit: float) -> float:
         shares = np.array([(level - excess if hit else 1 - level + excess) / len(levels) for level, hit in cells])
-        _, high = _bootstrapped(value, shares, None, num_rows, simulations, biased=True)
+        _, high = _bootstrapped(value, shares, None, num_rows, simulations, wide=True)
         return float((high <= limit).mean())
 
     for limit in GAPS:
@@ -241,7 +243,7 @@ def calibration(num_rows: int, simulations: int) -> Iterator[Found]:
 
 
 def _bootstrapped(
-    value: Statistic, shares: Floats, targets: Sequence[str] | None, num_rows: int, simulations: int, *, biased: bool = False
+    value: Statistic, shares: Floats, targets: Sequence[str] | None, num_rows: int, simulations: int, *, wide: bool = False
 ) -> tuple[Floats, Floats]:
     """The gate's limits on many test sets, `[simulations]` each.
 
@@ -251,14 +253,14 @@ def _bootstrapped(
         targets: The kinds' labels for a mean over labels; None for a mean over rows.
         num_rows: Rows of a test set.
         simulations: Test sets.
-        biased: As for `bootstrap_interval`.
+        wide: As for `bootstrap_interval`.
     """
     draw, limits = _draw(num_rows, float(shares[0])), []
     for _ in range(0, simulations, 500):
         counts = draw.multinomial(num_rows, shares / shares.sum(), 500)
         resampled = draw.multinomial(num_rows, np.repeat(counts / num_rows, RESAMPLES, axis=0)).astype(float)
         samples, estimates = value(resampled).reshape(500, RESAMPLES), value(counts.astype(float))
-        if biased:
+        if wide:
             low, high = wide_limits(samples, estimates, CONFIDENCE)
         else:
             one = np.eye(len(shares))

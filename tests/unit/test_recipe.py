@@ -3,6 +3,7 @@
 import pytest
 
 from softprompt.errors import InvalidRecipe
+from softprompt.recipe import FAIRNESS_WEIGHTS, Candidate
 from softprompt.recipe_reader import read_recipe, recipe_schema
 
 GOOD = """\
@@ -152,3 +153,58 @@ def test_schema_accepts_what_the_reader_accepts():
     jsonschema.validate(YAML(typ="safe").load(GOOD), recipe_schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(YAML(typ="safe").load(GOOD.replace("num_tokens", "num_token")), recipe_schema())
+
+
+FAIR = GOOD.replace("target_column: queue", "target_column: queue\n  subgroup_columns: [region]").replace(
+    "prompt:", "training: {fairness: {column: region}}\nprompt:"
+)
+
+
+def test_fairness_has_defaults_by_method():
+    recipe = read(FAIR)
+    assert recipe.training.fairness.criterion == "demographic_parity"
+    assert recipe.training.variations == (Candidate(),)
+    for method, weight in FAIRNESS_WEIGHTS.items():
+        given = read(FAIR.replace("column: region", f"column: region, method: {method}"))
+        assert given.training_of(Candidate()).fairness.weight == weight
+        assert given.training_of(Candidate(fairness_weight=0.0)).fairness.weight == 0.0
+    assert read(GOOD).training_of(Candidate()).fairness is None
+
+
+def test_weights_of_fairness_are_candidates_of_which_none_is_dropped():
+    training = read(FAIR.replace("column: region", "column: region, weights: [0, 2.5]")).training
+    assert [candidate.fairness_weight for candidate in training.variations] == [0.0, 2.5]
+    assert training.halving
+    assert not training.drops_candidates
+
+
+UNFAIR = {
+    "a column that is no subgroup": ("column: region", "column: shop", "training.fairness.column: 'shop' is not among"),
+    "another loss": ("training: {", "training: {loss: likelihood, ", "training.fairness: needs the probability of every label"),
+    "a label that is none": (
+        'Answer:"',
+        'Answer:"\n  labels: [a, b]',
+        "training.fairness.label: 'c' is not among task.labels",
+    ),
+    "weights and candidates": (
+        "fairness: {column: region",
+        "candidates: [{seed: 1}], fairness: {weights: [0, 1], column: region",
+        "training.fairness.weights: makes candidates of its own",
+    ),
+    "a weight twice": ("column: region", "column: region, weights: [1, 1]", "the same weight stands there twice"),
+    "a weight below 0": ("column: region", "column: region, weight: -1", "greater than or equal to 0"),
+    "a weight of nothing": (
+        "training: {fairness: {column: region}}",
+        "training: {candidates: [{fairness_weight: 1.0}]}",
+        "training.candidates: fairness_weight weighs training.fairness, which is not there",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", UNFAIR)
+def test_fairness_that_cannot_be_trained_is_refused(mistake):
+    before, after, message = UNFAIR[mistake]
+    text = FAIR.replace("column: region", "column: region, label: c") if "label" in mistake else FAIR
+    with pytest.raises(InvalidRecipe) as caught:
+        read(text.replace(before, after, 1))
+    assert message in str(caught.value)

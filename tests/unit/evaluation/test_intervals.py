@@ -120,6 +120,17 @@ def test_bootstrap_limits_are_near_scipys_bca(seed):
     assert abs(percentile.high - expected.high) > 0.015, "else this test tells nothing"
 
 
+def test_wide_limits_are_the_farther_of_scipys_percentile_and_basic_ones():
+    scores = np.random.default_rng(0).exponential(1.0, 120)
+    found = bootstrap_interval(mean_of(scores), 120, 0.95, 20_000, wide=True)
+    percentile, basic = (
+        bootstrap((scores,), np.mean, n_resamples=20_000, method=method, rng=1).confidence_interval
+        for method in ("percentile", "basic")
+    )
+    assert found.low == pytest.approx(min(percentile.low, basic.low), abs=0.008)
+    assert found.high == pytest.approx(max(percentile.high, basic.high), abs=0.008)
+
+
 def test_rows_that_are_all_alike_give_an_interval_of_the_width_that_they_leave_open():
     found = bootstrap_interval(mean_of(np.ones(50)), 50, 0.95, 200, reach=unseen(50, 0.95))
     assert (found.estimate, found.low) == (1.0, pytest.approx(exact_interval(50, 50, 0.95).low))
