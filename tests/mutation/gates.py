@@ -10,12 +10,15 @@ import subprocess
 import sys
 
 _EDGE = "a part on the threshold itself has no number of rows, and without one neither rule gives any"
+_CANNOT_FAIL = "the words of an assertion that cannot fail"
 EQUIVALENT: dict[str, str] = {
     "wrong = [found for found in undecided if (found.estimate <= threshold if floor else found.estimate > threshold)]": _EDGE,
     "wrong = [found for found in undecided if (found.estimate < threshold if floor else found.estimate >= threshold)]": _EDGE,
     "reach = interval.estimate - interval.low if interval.estimate >= threshold else interval.high - interval.estimate": (
         "equality has returned above"
     ),
+    'assert limit is not None, "XXa gate has one ruleXX"': _CANNOT_FAIL,
+    'assert limit is not None, "A GATE HAS ONE RULE"': _CANNOT_FAIL,
 }
 """Line as changed -> why it does the same."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateResult
 from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured, outcome
 from softprompt.evaluation.gates.parts import ids_of
-from softprompt.evaluation.measure import measure_difference
+from softprompt.evaluation.measure import level_note, measure_difference
 from softprompt.evaluation.metrics import available, row_scores
 from softprompt.evaluation.metrics.classification import hits
 from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Floats, Observations
@@ -55,16 +55,17 @@ def _drop(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, metric
     clean = these.systems["soft_prompt"]
     better, worse = (disturbed.answers, clean) if metric in LOWER_IS_BETTER else (clean, disturbed.answers)
     drop = measure_difference(these, metric, better, worse, gate.confidence)
-    part = len(disturbed.rows) < len(seen.rows)
+    num_rows, num_all = len(these.rows), len(seen.rows)
+    some = f"{num_rows} of {num_all} test rows could be disturbed" if num_rows < num_all else ""
     return outcome(
         gate,
         rule=rule,
         interval=drop,
         threshold=gate.drop_at_most,
         status=at_most(drop, gate.drop_at_most),
-        num_rows=len(these.rows),
+        num_rows=num_rows,
         metric=metric,
-        note=f"{len(disturbed.rows)} of {len(seen.rows)} test rows could be disturbed" if part else "",
+        note="; ".join(filter(None, [some, level_note(metric, num_rows)])),
         row_ids=_worse_ids(these, clean, disturbed.answers),
     )
 

@@ -5,14 +5,14 @@ limit where the interval of every pair's difference lies inside plus and minus t
 Why neither is corrected for the number of slices, and what that leaves unprotected, says `parts.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateResult
 from softprompt.evaluation.gates.outcome import at_least, at_most, not_measured
 from softprompt.evaluation.gates.parts import Part, outcome_of_parts
 from softprompt.evaluation.gates.subgroups import Subgroups, missing_note, subgroups_of
-from softprompt.evaluation.measure import measure
+from softprompt.evaluation.measure import level_note, measure
 from softprompt.evaluation.metrics import available
 from softprompt.evaluation.observations import Observations
 from softprompt.evaluation.unpaired import magnitude, measure_between
@@ -48,8 +48,15 @@ def judge_slices(gate: SlicesGate, seen: Observations) -> GateResult:
         holds=at_least if floor else at_most,
         parts=[part for each in parts.values() for part in each],
         gaps=gaps,
-        notes=[missing_note(subgroups)],
+        notes=[missing_note(subgroups), _level_note(gate, subgroups)],
     )
+
+
+def _level_note(gate: SlicesGate, subgroups: Sequence[Subgroups]) -> str:
+    """About the interval of the smallest slice that is judged."""
+    sizes = [int(rows.sum()) for each in subgroups for rows in each.groups.values()]
+    judged = [size for size in sizes if size >= gate.min_rows]
+    return level_note(gate.metric, min(judged)) if judged else ""
 
 
 def _slices(gate: SlicesGate, seen: Observations, subgroups: Subgroups) -> Iterator[Part]:

@@ -143,6 +143,12 @@ def test_one_class_only_is_told_where_labels_count():
     assert metric(two, metric="macro_f1", at_least=0.1).note == ""
 
 
+def test_all_notes_are_told():
+    few = "an interval by bootstrap; how often it errs was not simulated below 50 rows"
+    assert metric(seen_crowds(crowd(40, 40)), metric="macro_f1", at_least=0.1).note == f"all these rows have the label x; {few}"
+    assert metric(seen_crowds(crowd(40, 40)), at_least=0.1).note == ""
+
+
 def test_rows_to_decide_are_those_of_the_comparison():
     result = metric(seen_against(comparable={"bare_base": np.arange(200) >= 50}), better_than="bare_base", by=0.1)
     reach, distance = result.estimate - result.low, result.estimate - 0.1

@@ -58,6 +58,15 @@ def test_only_the_rows_that_were_disturbed_count():
     assert worse.row_ids == ("row-149",)
 
 
+def test_a_bootstrap_on_few_rows_is_told():
+    few = "an interval by bootstrap; how often it errs was not simulated below 50 rows"
+    clean = [True] * 49
+    assert robustness(seen_disturbed("typos", clean, clean), metric="macro_f1").note == few
+    assert robustness(seen_disturbed("typos", clean, clean)).note == ""
+    some = robustness(seen_disturbed("typos", [True] * 60, clean, rows=range(49)), metric="macro_f1")
+    assert some.note == f"49 of 60 test rows could be disturbed; {few}"
+
+
 def test_another_metric_of_the_gate():
     result = robustness(seen_disturbed("typos", right(180), right(120)), metric="macro_f1")
     assert (result.metric, result.rule) == ("macro_f1", "macro F1 lost to typing errors at most 0.1")

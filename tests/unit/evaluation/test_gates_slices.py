@@ -286,6 +286,27 @@ def test_a_metric_that_the_answers_do_not_suffice_for():
     assert result.rule == "calibration error at most 0.2 apart between slices of region"
 
 
+def test_a_bootstrap_on_few_rows_is_told():
+    few = "an interval by bootstrap; how often it errs was not simulated below 50 rows"
+    crowds = [crowd(20, 20, t, "y", region=name, plan="a") for name in ("north", "south") for t in ("x", "y")]
+    assert floor(*crowds, metric="macro_f1", at_least=0.1).note == few
+    assert floor(*crowds, columns=("plan",), metric="macro_f1", at_least=0.1).note == ""
+    assert floor(*crowds, columns=("region", "plan"), metric="macro_f1", at_least=0.1).note == few
+    assert floor(*crowds, at_least=0.1).note == ""
+    smaller = floor(*crowds, region("west", 2, 2), columns=("plan",), metric="macro_f1", at_least=0.1)
+    assert smaller.note == "2 rows without plan belong to no group"
+    mixed = floor(*crowds, crowd(30, 30, region="west"), columns=("region",), min_rows=40, metric="macro_f1", at_least=0.1)
+    assert mixed.note == f"too few rows to judge region=west; {few}"
+
+
+def test_a_slice_just_too_small_does_not_decide_what_is_told():
+    crowds = [crowd(30, 30, t, "y", region="north") for t in ("x", "y")]
+    assert floor(*crowds, region("south", 49, 49), min_rows=50, metric="macro_f1", at_least=0.1).note == (
+        "too few rows to judge region=south"
+    )
+    assert "below 50 rows" in floor(*crowds, region("south", 49, 49), min_rows=49, metric="macro_f1", at_least=0.1).note
+
+
 def test_calibration_in_slices():
     seen = seen_crowds(region("north", 100, 90), region("south", 100, 60))
     answers = Answers(
