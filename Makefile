@@ -34,6 +34,9 @@ test-slow: $(VENV)/.dev ## Tests that take minutes
 test-kills: $(VENV)/.dev ## Kill workers, the controller and nodes of a real Ray training (about ten minutes)
 	$(BIN)/python -m pytest -m slow -s tests/integration/test_ray_kills.py $(ARGS)
 
+mutate: $(VENV)/.dev ## Change the gates' code in every way; each change that no test notices is named (about ten minutes)
+	$(BIN)/python -m tests.mutation.gates $(ARGS)
+
 test-soak: $(VENV)/.dev ## Tests that take an hour or more
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
@@ -89,4 +92,4 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format test-slow test-soak test-gpu cluster-test bench base package image chart lock clean
+.PHONY: help demo test check lint format mutate test-slow test-soak test-gpu cluster-test bench base package image chart lock clean

@@ -249,6 +249,35 @@ def inspect(
             json_file.write_text(json.dumps(found.model_dump(mode="json"), indent=2) + "\n")
 
 
+@app.command(
+    epilog="Examples: [bold]softprompt compare support-triage@1 support-triage@2[/] · "
+    "[bold]softprompt compare old/gate_report.json support-triage --html changes.html[/]"
+)
+def compare(
+    before: Annotated[str, typer.Argument(help="NAME@VERSION in the registry, a gate_report.json, a prompt's name or digest.")],
+    after: Annotated[str, typer.Argument(help="The same, for the version to compare it with.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures to this file.", metavar="FILE")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all the numbers to this file.", metavar="FILE")] = None,
+) -> None:
+    """Put the evaluations of two versions side by side, on the test rows that both have answered.
+
+    Says which differences are more than noise, which gates changed, and which rows were won and lost. A digest, or the name of a
+    recipe (its newest run), is looked up among the runs on this machine.
+    """
+    from softprompt.compare import compare_named, print_comparison
+    from softprompt.evaluation.report.compare import write_comparison
+
+    with _readable_errors():
+        found = compare_named(Settings.from_environment(), before, after)
+        if html:
+            write_comparison(html, found)
+        if json_file:
+            json_file.write_bytes(found.to_bytes())
+        print_comparison(found, console)
+        if html:
+            console.print(f"wrote {html}", markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command(epilog="Example: [bold]softprompt status --channel laptop[/]")
 def status(channel: Annotated[str, typer.Option(help="Channel to look at.")] = "laptop") -> None:
     """Say what a channel serves, and what the last runs here came to."""

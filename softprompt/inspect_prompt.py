@@ -105,6 +105,12 @@ def find_prompt(given: str, runs: Path) -> FoundPrompt:
     raise _no_such_prompt(given, runs)
 
 
+def find_run(given: str, runs: Path) -> LocalRun:
+    """The newest run on this machine of the prompt that a person means. Arguments and errors as in `find_prompt`."""
+    digest = PromptFile.read(find_prompt(given, runs).directory).digest
+    return next(LocalRun(Path(run["folder"])) for run in _runs(runs) if run["prompt"] == digest)
+
+
 def _runs(runs: Path) -> list[dict[str, str]]:
     """Summaries of the finished runs here, newest first."""
     return [

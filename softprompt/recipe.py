@@ -11,7 +11,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 
 from softprompt.documents import Document
-from softprompt.gate_specs import METRICS_OF_TASK, OF_PROBABILITIES, GateSpec, Metric, MetricGate, Perturbation, System, TaskType
+from softprompt.gate_specs import (
+    METRICS_OF_TASK,
+    OF_PROBABILITIES,
+    Criterion,
+    GateSpec,
+    Metric,
+    MetricGate,
+    Perturbation,
+    System,
+    TaskType,
+)
 from softprompt.template import template_fields
 
 PromptKind = Literal["shallow", "deep"]
@@ -19,12 +29,15 @@ Loss = Literal["answers", "likelihood"]
 Reparameterisation = Literal["none", "residual", "mlp"]
 Optimiser = Literal["adamw", "adafactor"]
 ValidationMetric = Literal["accuracy", "loss"]
+FairnessMethod = Literal["gap", "adversary"]
 RowAction = Literal["refuse", "drop", "warn", "ignore"]
 SetAction = Literal["refuse", "warn", "ignore"]
 
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 """What was best on Banking77 (docs/tuning-log.md)."""
+FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 30.0, "adversary": 1.0}
+"""What halved the gap on tickets with a planted one (docs/fairness.md)."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
@@ -284,6 +297,36 @@ class Candidate(Document):
     """As in `training`."""
     init: InitSpec | None = None
     """Where training starts."""
+    fairness_weight: float | None = Field(default=None, ge=0)
+    """As `training.fairness.weight`."""
+
+
+class FairnessSpec(Document):
+    """An objective beside the loss that pulls the answers to subgroups together (docs/fairness.md)."""
+
+    column: Text
+    """The subgroup column; needed for training rows only, never to serve."""
+    criterion: Criterion = "demographic_parity"
+    """Which rates should be alike, as in the gate `fairness`: shares of rows that are given a label (`demographic_parity`), these
+    among the rows that deserve it (`equal_opportunity`), or these and among the rows that do not (`equalised_odds`)."""
+    method: FairnessMethod = "gap"
+    """`gap`: the squared difference between groups' mean probabilities. `adversary`: a network that tells the group from the
+    answer is trained beside the prompt, which learns to deceive it (Zhang et al. 2022)."""
+    weight: float | None = Field(default=None, ge=0)
+    """Of the objective beside the loss; 0: train without it, and measure. Default: 30 for a gap, 1 for an adversary."""
+    label: str = ""
+    """The label that matters (the favourable one). Empty: every label."""
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(), max_length=16)
+    """Train one candidate for each of these weights, draw accuracy against gap, and keep one by `max_accuracy_loss`. Such as
+    `[0, 10, 30, 100]`; with 0 among them the page shows what fairness costs."""
+    max_accuracy_loss: float = Field(default=2.0, ge=0, le=100)
+    """Of the candidates within so many points of the best validation accuracy, the one with the smallest gap is kept."""
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if len(set(self.weights)) < len(self.weights):
+            raise ValueError("weights: the same weight stands there twice")
+        return self
 
 
 class TrainingSpec(Document):
@@ -329,6 +372,19 @@ class TrainingSpec(Document):
     """Drop the worse half of the candidates at a half of the steps, at a quarter before, and so on until all take part."""
     seeds: int = Field(default=1, ge=1, le=32)
     """Train the best setting with so many seeds in all, report the spread, keep the best on validation."""
+    fairness: FairnessSpec | None = None
+    """Pull the answers to subgroups together. Default: no."""
+
+    @property
+    def variations(self) -> tuple[Candidate, ...]:
+        """What is trained: the candidates, or one for each weight of fairness; the recipe itself where it names neither."""
+        weights = self.fairness.weights if self.fairness else ()
+        return self.candidates or tuple(Candidate(fairness_weight=weight) for weight in weights) or (Candidate(),)
+
+    @property
+    def drops_candidates(self) -> bool:
+        """Whether the worse ones are given up early; a trade-off curve needs them all."""
+        return self.halving and not (self.fairness and self.fairness.weights)
 
     @model_validator(mode="after")
     def _check_warmup(self) -> Self:
@@ -454,8 +510,16 @@ class Recipe(Document):
         """The training with a candidate's wishes, learning rate and warm-up filled in."""
         rate = candidate.learning_rate or self.training.learning_rate or LEARNING_RATES[self.prompt.kind]
         warmup = self.training.steps // 10 if self.training.warmup_steps is None else None
-        given = {"seed": candidate.seed, "learning_rate": rate, "warmup_steps": warmup}
+        fairness = self._fairness_of(candidate)
+        given = {"seed": candidate.seed, "learning_rate": rate, "warmup_steps": warmup, "fairness": fairness}
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def _fairness_of(self, candidate: Candidate) -> FairnessSpec | None:
+        spec = self.training.fairness
+        if spec is None:
+            return None
+        wished = spec.weight if candidate.fairness_weight is None else candidate.fairness_weight
+        return spec.model_copy(update={"weight": FAIRNESS_WEIGHTS[spec.method] if wished is None else wished})
 
     def prompt_of(self, candidate: Candidate) -> PromptSpec:
         """The prompt's shape and start with a candidate's wishes."""
@@ -497,10 +561,28 @@ def _impossible(recipe: Recipe) -> list[str]:
         missing = set(_fields(key, template)) ^ set(recipe.input_columns)
         if missing:
             problems.append(f"{key}: must name the same columns as task.template, differs in {sorted(missing)}")
+    problems += [f"training.{problem}" for problem in _impossible_fairness(recipe)]
     names = [gate.name for gate in recipe.gates]
     if len(set(names)) < len(names):
         problems.append("gates: two gates say the same")
     return problems
+
+
+def _impossible_fairness(recipe: Recipe) -> Iterator[str]:
+    """What keeps a fairness objective from being trained."""
+    spec, candidates = recipe.training.fairness, recipe.training.candidates
+    if spec is None:
+        if any(candidate.fairness_weight is not None for candidate in candidates):
+            yield "candidates: fairness_weight weighs training.fairness, which is not there"
+        return
+    if recipe.loss != "answers":
+        yield "fairness: needs the probability of every label; use a classification with training.loss 'answers'"
+    if spec.column not in recipe.dataset.subgroup_columns:
+        yield f"fairness.column: {spec.column!r} is not among dataset.subgroup_columns"
+    if spec.label and recipe.task.labels and spec.label not in recipe.task.labels:
+        yield f"fairness.label: {spec.label!r} is not among task.labels"
+    if spec.weights and candidates:
+        yield "fairness.weights: makes candidates of its own; give these or training.candidates with a fairness_weight each"
 
 
 def _impossible_gate(recipe: Recipe, gate: GateSpec) -> Iterator[str]:

@@ -4,6 +4,7 @@ A passed or undecided prompt becomes a version with its evidence; a rejected one
 package never imports this module: Git or the channel's policy decides what is served, MLflow is where people look.
 """
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest
 from softprompt.documents import Document
-from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
+from softprompt.errors import InvalidRequest
+from softprompt.evaluation.gate_report import GateReport
+from softprompt.evaluation.report.markdown import gates_table, systems_table
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
+from softprompt.registry_evaluation import record_evaluation, record_model_metrics
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 from softprompt.tuning.training_log import TrainingLog
@@ -102,9 +106,8 @@ def register_prompt(
     report = GateReport.from_bytes(gate_report.read_bytes(), source=str(gate_report))
     log = TrainingLog.from_bytes(training_log.read_bytes(), source=str(training_log))
     with talking_to(tracking_uri) as mlflow:
-        _record_run(
-            mlflow, run_id, file, report, log, {"gate_report.json": gate_report, "training_log.json": training_log} | pages
-        )
+        files = {"gate_report.json": gate_report, "training_log.json": training_log} | pages
+        record_evaluation(mlflow, run_id, file, report, log, files)
         version = "" if report.verdict == "rejected" else _version(mlflow, run_id, resolved, prompt, file, report)
         mlflow.set_terminated(run_id)
         url = _run_url(mlflow, tracking_uri, run_id)
@@ -113,23 +116,26 @@ def register_prompt(
     return Registration(run_id=run_id, run_url=url, version=version, prompt=file.digest, verdict=report.verdict)
 
 
-def _record_run(
-    mlflow: "MlflowClient", run_id: str, file: PromptFile, report: GateReport, log: TrainingLog, files: dict[str, Path]
-) -> None:
-    from mlflow.entities import Metric, RunTag
+def report_of_version(tracking_uri: str, name: str, version: str) -> bytes:
+    """The gate report of a registered version.
 
-    numbers = {f"evaluate_prompt/{found.system}/{found.metric}": found.estimate for found in report.measured}
-    numbers |= {f"evaluate_prompt/gates/{gate.name}": gate.estimate for gate in report.gates if gate.estimate is not None}
-    numbers |= {"tune_prompt/seconds": log.seconds, "tune_prompt/mean_tokens_per_second": log.tokens_per_second}
-    numbers |= {"prompt/bytes": len(file.tensor), "prompt/parameters": log.trainable_parameters}
-    tags = {"prompt": file.digest, "verdict": report.verdict, "reason": report.reason[:5000]}
-    mlflow.log_batch(
-        run_id,
-        metrics=[Metric(key, float(value), 0, 0) for key, value in numbers.items()],
-        tags=[RunTag(f"softprompt.{key}", value) for key, value in tags.items()],
-    )
-    for name, path in files.items():
-        mlflow.log_text(run_id, path.read_text(), name)
+    Raises:
+        InvalidRequest: There is no such version, or its run has no report.
+        TrackingUnavailable: The server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with talking_to(tracking_uri) as mlflow, tempfile.TemporaryDirectory() as folder:
+        try:
+            run_id = mlflow.get_model_version(name, version).run_id or ""
+            return Path(mlflow.download_artifacts(run_id, "gate_report.json", folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise InvalidRequest(
+                "The registry has no evaluation of that version.",
+                where=f"{without_secrets(tracking_uri)}, {name} version {version}",
+                actual=str(error),
+                hint="`softprompt ui` shows what is registered.",
+            ) from None
 
 
 def _version(
@@ -151,6 +157,8 @@ def _version(
         known = mlflow.create_model_version(
             name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source)
         )
+    if model := _model_id(known.source):
+        record_model_metrics(mlflow, run_id, model, report)
     tags = {"gates.verdict": report.verdict, "gates.report": report.digest, "dataset": report.dataset}
     tags |= {"base_fingerprint": report.base_fingerprint, "numerics": report.numerics, "recipe": resolved.digest}
     for key, value in tags.items():
@@ -182,41 +190,26 @@ def _log_model(run_id: str, base_uri: str, prompt: Path, file: PromptFile) -> st
     return str(info.model_uri)
 
 
-def _model_id(uri: str) -> str | None:
-    return uri.removeprefix("models:/") if uri.startswith("models:/") else None
+def _model_id(uri: str | None) -> str | None:
+    return uri.removeprefix("models:/") if uri and uri.startswith("models:/") else None
 
 
 def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
     """A version's description, Markdown: what a reviewer needs to decide."""
-    rows = [f"| {gate.rule} | {gate.measurement} | {gate.severity} | **{gate.status}** |" for gate in report.gates]
     return "\n".join(
         [
             f"**{report.reason}**",
             "",
             _what(resolved, file, report),
             "",
-            "| gate | measured | severity | status |",
-            "| --- | --- | --- | --- |",
-            *rows,
+            *gates_table(report),
             "",
-            *_compared(report),
+            *systems_table(report),
             "",
             f"Prompt `sha256:{file.digest}`. The full report is the run's artifact `report.html`.",
             "To decide, set the tag `review.status` to `approved` or `rejected`.",
         ]
     )
-
-
-def _compared(report: GateReport) -> list[str]:
-    """The soft prompt beside everything it is compared with, Markdown."""
-    metrics = report.metrics
-    titles = " | ".join(METRIC_TITLES[metric] for metric in metrics)
-    lines = [f"| system | {titles} |", "| --- |" + " --- |" * len(metrics)]
-    for system in dict.fromkeys(found.system for found in report.measured):
-        values = [report.value(system, metric) for metric in metrics]
-        shown = " | ".join(f"{value.estimate:.3f}" if value else "" for value in values)
-        lines.append(f"| {system_title(system)} | {shown} |")
-    return lines
 
 
 def _what(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:

@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.builders import colour_rows, save_llama, save_t5, write_jsonl, write_recipe
 from tests.runs import Run, finish_run, kill_run
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # machines are busy
+hypothesis.settings.load_profile("unhurried")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from softprompt.artifact import Sha256, read_capped
 from softprompt.data.rows import PARTS, Finding, Part, Row, Severity
 from softprompt.data.statistics.profile import DatasetProfile
-from softprompt.data.table import RowTable, row_of
+from softprompt.data.table import SUBGROUP, RowTable, row_of
 from softprompt.documents import Document, canonical_json, sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.fetch import fetch_bytes
@@ -152,6 +152,17 @@ def read_baseline(directory: Path, part: Part) -> list[str]:
         VerificationFailed: The file cannot be read.
     """
     return [str(record[BASELINE]) for record in _records(part_file(directory, part)) if BASELINE in record]
+
+
+def read_subgroups(directory: Path, part: Part, column: str) -> list[str]:
+    """The value of a subgroup column for each row of a part. VerificationFailed: there is no such column, or no such file."""
+    path = part_file(directory, part)
+    try:
+        return [str(value) for value in parquet.read_table(path, columns=[SUBGROUP + column])[SUBGROUP + column].to_pylist()]
+    except (OSError, KeyError, pa.ArrowException) as error:
+        raise VerificationFailed(
+            f"The subgroup column {column!r} of a dataset cannot be read.", where=str(path), actual=str(error)
+        ) from None
 
 
 def digest_of_content(rows: Iterable[Row]) -> str:

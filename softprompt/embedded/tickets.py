@@ -17,12 +17,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
+from softprompt.embedded.bias import plant_bias
 from softprompt.embedded.fault_kinds import Row, encode_row
 from softprompt.embedded.faults import KINDS, plant_faults
 from softprompt.embedded.messages import REGIONS, draw_mood, write_message
 from softprompt.embedded.phrases import FOLDER, Facts, draw_facts, expand, load_bank, pick, spell
 
-__all__ = ["DATASET", "QUEUES", "REGIONS", "generate_tickets", "main", "plant_faults", "write_jsonl"]
+__all__ = ["DATASET", "QUEUES", "REGIONS", "generate_tickets", "main", "plant_bias", "plant_faults", "write_jsonl"]
 
 DATASET = FOLDER / "data" / "tickets.jsonl"
 DATASET_ROWS, DATASET_SEED = 1500, 7
@@ -113,8 +114,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=DATASET_SEED, help="the same seed gives the same bytes")
     parser.add_argument("--out", type=Path, required=True, help="the .jsonl file to write")
     parser.add_argument("--faults", nargs="*", default=[], metavar="KIND", help=f"any of: {', '.join(KINDS)}, broken")
+    parser.add_argument("--bias", type=float, metavar="RATE", help="share of labels to bend against one region, such as 0.6")
     options = parser.parse_args(arguments)
     rows = generate_tickets(options.rows, options.seed)
+    if options.bias is not None:
+        rows = plant_bias(rows, options.bias, options.seed)
     if not options.faults:
         write_jsonl(rows, options.out)
         return

@@ -22,11 +22,13 @@ class Example:
         input_ids: The filled template.
         answer_ids: The right answer, end token included.
         answer: Its index in the trie; -1 where answers are open.
+        group: The subgroup that it belongs to, where fairness is trained; -1: none.
     """
 
     input_ids: list[int]
     answer_ids: list[int]
     answer: int
+    group: int = -1
 
     @property
     def num_tokens(self) -> int:

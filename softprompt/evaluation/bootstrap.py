@@ -1,7 +1,8 @@
-"""Bias-corrected and accelerated bootstrap limits (BCa, Efron 1987).
+"""Bootstrap limits: drawing rows again, and reading limits from what a statistic does then.
 
-Chosen by measurement over the plain percentile limits, which pass macro-F1 floors up to three times as often as they say
-(`docs/evaluation.md`, "How often the gates err").
+Chosen by measurement (`docs/evaluation.md`, "How often the gates err"): BCa in general, since plain percentile limits pass a
+macro-F1 floor up to three times as often as they say; for a calibration error, which few rows always make larger, the wider of
+percentile limits and their mirror image.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ def bootstrap_samples(value: Callable[[Floats], Floats], num_rows: int, num_samp
 
 
 def bca_limits(samples: Floats, estimate: Floats, acceleration: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """Lower and upper limit.
+    """Bias-corrected and accelerated limits (Efron 1987).
 
     Args:
         samples: `[..., S]`, the statistic on resamples.
@@ -52,6 +53,16 @@ def bca_limits(samples: Floats, estimate: Floats, acceleration: Floats, confiden
         return np.asarray(pair[0] + (place - low) * (pair[1] - pair[0]))
 
     return limit((1 - confidence) / 2), limit((1 + confidence) / 2)
+
+
+def wide_limits(samples: Floats, estimate: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """Percentile limits and their mirror image at the estimate (basic limits), the farther of both on each side.
+
+    Of a statistic that lies off the truth, each of both errs on one side. Arguments as in `bca_limits`.
+    """
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=-1)
+    return np.minimum(low, 2 * estimate - high), np.maximum(high, 2 * estimate - low)
 
 
 def acceleration_of(left_out: Floats, times: Floats | None = None) -> Floats:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.gate_specs import Metric, Severity, TaskType
+from softprompt.gate_specs import Metric, Perturbation, Severity, TaskType
 
 Verdict = Literal["passed", "rejected", "undecided"]
 
@@ -162,11 +162,48 @@ class Abstention(Document):
     """Of the rows that are answered."""
 
 
+class SliceScores(Document):
+    """The soft prompt on the rows of one slice, with the task's first metric."""
+
+    column: str
+    value: str
+    num_rows: int
+    estimate: float
+    low: float
+    high: float
+
+
+class DisturbanceScores(Document):
+    """The soft prompt on disturbed inputs beside the same rows undisturbed, with the task's first metric."""
+
+    perturbation: Perturbation
+    num_rows: int
+    clean: float
+    disturbed: float
+    drop: float
+    """Clean less disturbed."""
+    low: float
+    high: float
+    example: tuple[str, str] | None = None
+    """An input before and after."""
+
+
+class Look(Document):
+    """The tokens of the vocabulary that are nearest to a prompt vector."""
+
+    vector: int
+    """Counted from 1."""
+    tokens: tuple[str, ...]
+    cosines: tuple[float, ...]
+    norm: float
+
+
 class Wear(Document):
     """How often these test rows have judged prompts of this name."""
 
-    versions: int
-    """Versions judged before this one; each choice made by them makes the rows a little less a test."""
+    judged_before: int
+    """Prompts of this name that these rows judged before this one, rejected ones too; each choice that was made by them makes
+    the rows a little less a test."""
 
 
 class RowOutcome(Document):
@@ -178,6 +215,8 @@ class RowOutcome(Document):
     """System -> output."""
     confidence: float
     """Of the soft prompt's label; 0 for a generation."""
+    input: str = ""
+    """First 16 digits of the input's sha256: the same in two reports where the same question was asked."""
 
 
 class GateReport(Document):
@@ -199,6 +238,8 @@ class GateReport(Document):
     reason: str
     """The verdict in one sentence."""
     num_test_rows: int
+    test_rows: str = ""
+    """sha256 over the test rows' inputs and right answers, whatever their order: the same test."""
     gates: tuple[GateResult, ...]
     measured: tuple[Measured, ...]
     comparisons: tuple[Comparison, ...] = ()
@@ -208,6 +249,12 @@ class GateReport(Document):
     by_label: tuple[LabelScores, ...]
     calibration: tuple[CalibrationBin, ...] = ()
     abstention: tuple[Abstention, ...] = ()
+    slices: tuple[SliceScores, ...] = ()
+    disturbances: tuple[DisturbanceScores, ...] = ()
+    looks: tuple[Look, ...] = ()
+    """Empty where the base's vocabulary cannot be compared, or is too large to do it here."""
+    looks_in: str = ""
+    """The space of that comparison."""
     champion: str = ""
     """Digest of the prompt that the channel served at the time; empty: none."""
     notes: dict[str, str] = Field(default_factory=dict)
@@ -219,6 +266,11 @@ class GateReport(Document):
     def value(self, system: str, metric: Metric) -> Measured | None:
         """One measurement, if it was made."""
         return next((found for found in self.measured if (found.system, found.metric) == (system, metric)), None)
+
+    @property
+    def systems(self) -> list[str]:
+        """Who answered, the soft prompt first."""
+        return list(dict.fromkeys(found.system for found in self.measured))
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softprompt.evaluation.bootstrap import acceleration_of, bca_limits, bootstrap_samples, left_out_groups, weight_blocks
+from softprompt.evaluation.bootstrap import (
+    acceleration_of,
+    bca_limits,
+    bootstrap_samples,
+    left_out_groups,
+    weight_blocks,
+    wide_limits,
+)
 from softprompt.evaluation.metrics import Statistic
 from softprompt.evaluation.observations import Floats
 from softprompt.evaluation.proportions import exact_limits, paired_limits, unpaired_limits
@@ -48,8 +55,10 @@ def paired_difference(only_a: int, only_b: int, num_rows: int, confidence: float
     return Interval((only_a - only_b) / num_rows, float(low), float(high))
 
 
-def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_samples: int, reach: float = 0.0) -> Interval:
-    """BCa bootstrap over rows (Efron 1987, `bootstrap.bca_limits`).
+def bootstrap_interval(
+    value: Statistic, num_rows: int, confidence: float, num_samples: int, *, reach: float = 0.0, biased: bool = False
+) -> Interval:
+    """Bootstrap over rows, by BCa limits (Efron 1987).
 
     Args:
         value: Statistic of weights; a difference of two statistics gives a paired interval.
@@ -58,15 +67,19 @@ def bootstrap_interval(value: Statistic, num_rows: int, confidence: float, num_s
         num_samples: Resamples `S`.
         reach: How far the truth may lie from the estimate without a sign of it in these rows (`unseen`); the interval is at
             least as wide.
+        biased: The statistic of few rows lies off the truth (calibration error); `bootstrap.wide_limits` instead.
 
     Raises:
         SoftpromptError: The statistic is not a finite number.
     """
-    estimate = float(value(np.ones((1, num_rows)))[0])
+    estimate = value(np.ones((1, num_rows)))[0]
     samples = bootstrap_samples(value, num_rows, num_samples)
-    acceleration = acceleration_of(left_out_groups(value, num_rows)) if num_rows > 1 else np.zeros(())
-    low, high = bca_limits(samples, np.asarray(estimate), acceleration, confidence)
-    return Interval(estimate, min(float(low), estimate - reach), max(float(high), estimate + reach))
+    if biased:
+        low, high = wide_limits(samples, estimate, confidence)
+    else:
+        acceleration = acceleration_of(left_out_groups(value, num_rows)) if num_rows > 1 else np.zeros(())
+        low, high = bca_limits(samples, np.asarray(estimate), acceleration, confidence)
+    return Interval(float(estimate), min(float(low), float(estimate) - reach), max(float(high), float(estimate) + reach))
 
 
 def unseen(num_rows: int, confidence: float) -> float:

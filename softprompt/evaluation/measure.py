@@ -13,6 +13,10 @@ from softprompt.gate_specs import UNBOUNDED, Metric
 OF_LABELS: frozenset[Metric] = frozenset({"balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"})
 """Means over labels: one row of a rare label moves them more than one of a frequent label."""
 
+UNSIMULATED: frozenset[Metric] = frozenset({"bleu", "chrf", "perplexity", "length_ratio"})
+SIMULATED_ROWS = 50
+CALIBRATION_ROWS = 400
+
 
 def measure(seen: Observations, metric: Metric, answers: Answers, confidence: float, rows: Booleans | None = None) -> Interval:
     """A metric with its interval: exact for proportions, bootstrap for the rest.
@@ -32,8 +36,7 @@ def measure(seen: Observations, metric: Metric, answers: Answers, confidence: fl
         scores = row_scores(metric, targets, answers, seen.labels, seen.spec)
         return exact_interval(int(scores.sum()), len(scores), confidence)
     value = statistic(metric, targets, answers, seen.labels, seen.spec)
-    reach = reach_of(metric, targets, confidence)
-    found = bootstrap_interval(value, len(targets), confidence, seen.spec.bootstrap_samples, reach)
+    found = _bootstrapped(seen, metric, value, targets, confidence)
     return Interval(found.estimate, max(found.low, 0.0), found.high if metric in UNBOUNDED | {"brier"} else min(found.high, 1.0))
 
 
@@ -46,8 +49,18 @@ def measure_difference(
         return paired_difference(only_mine, only_theirs, num_rows, confidence)
     value = paired_statistic(seen, metric, mine, theirs, rows)
     targets, _ = on_rows(seen, mine, rows)
-    reach = reach_of(metric, targets, confidence)
-    return bootstrap_interval(value, len(targets), confidence, seen.spec.bootstrap_samples, reach)
+    return _bootstrapped(seen, metric, value, targets, confidence)
+
+
+def _bootstrapped(seen: Observations, metric: Metric, value: Statistic, targets: Sequence[str], confidence: float) -> Interval:
+    return bootstrap_interval(
+        value,
+        len(targets),
+        confidence,
+        seen.spec.bootstrap_samples,
+        reach=reach_of(metric, targets, confidence),
+        biased=metric == "ece",
+    )
 
 
 def discordant(
@@ -86,7 +99,18 @@ def reach_of(metric: Metric, targets: Sequence[str], confidence: float) -> float
 
 
 def level_note(metric: Metric, num_rows: int) -> str:
-    """What a reviewer should know about the level of a metric's interval; empty where it is kept."""
+    """What a reviewer should know about the level of a metric's interval; empty where simulations show that it is kept.
+
+    The figures are in `docs/evaluation.md`, "How often the gates err".
+    """
+    if metric in PROPORTIONS:
+        return ""
+    if num_rows < SIMULATED_ROWS:
+        return f"an interval by bootstrap; how often it errs was not simulated below {SIMULATED_ROWS} rows"
+    if metric in UNSIMULATED:
+        return "an interval by bootstrap; how often it errs was not simulated for this metric"
+    if metric == "ece" and num_rows < CALIBRATION_ROWS:
+        return f"a calibration error looks larger on few rows; with fewer than {CALIBRATION_ROWS} a ceiling is rarely passed"
     return ""
 
 

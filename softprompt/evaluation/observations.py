@@ -122,6 +122,18 @@ class Observations:
         """The right answers."""
         return tuple(row.target for row in self.rows)
 
+    def only(self, rows: NDArray[np.intp] | Booleans) -> "Observations":
+        """The same for some of the rows: targets, systems and which rows are comparable; nothing else that was seen."""
+        index = np.arange(len(self.rows))[rows]
+        return Observations(
+            self.task,
+            [self.rows[row] for row in index],
+            self.labels,
+            {system: answers.at(index) for system, answers in self.systems.items()},
+            self.spec,
+            {system: mask[index] for system, mask in self.comparable.items()},
+        )
+
     def comparable_rows(self, system: str) -> Booleans:
         """`[n]`, rows on which a system may be compared with the soft prompt."""
         return self.comparable.get(system, np.ones(len(self.rows), dtype=bool))

@@ -77,9 +77,9 @@ def mid_p_limits(successes: ArrayLike, trials: ArrayLike, confidence: float) -> 
 
     def lower(hits: Floats) -> Floats:
         def at_least(count: Floats, share: Floats) -> Floats:
-            found: Floats = np.where(count <= 0, 1.0, betainc(np.maximum(count, 1), np.maximum(rows - count + 1, 1e-300), share))
-            beyond: Floats = np.where(count > rows, 0.0, found)
-            return beyond
+            found = betainc(np.maximum(count, 1), np.maximum(rows - count + 1, 1), share)
+            certain: Floats = np.where(count <= 0, 1.0, np.where(count > rows, 0.0, found))
+            return certain
 
         low, high = np.zeros_like(hits), np.ones_like(hits)
         for _ in range(60):  # halvings, down to the last digit of a float
@@ -93,4 +93,5 @@ def mid_p_limits(successes: ArrayLike, trials: ArrayLike, confidence: float) -> 
 
 
 def _shares(successes: ArrayLike, trials: ArrayLike) -> Floats:
-    return np.asarray(successes, dtype=float) / np.asarray(trials, dtype=float)
+    shares: Floats = np.asarray(successes, dtype=float) / np.asarray(trials, dtype=float)
+    return shares

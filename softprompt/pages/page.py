@@ -22,7 +22,7 @@ def write_page(path: Path, template: str, **content: Any) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent, "short": short}
+    environment.filters |= {"number": number, "percent": percent, "short": short, "p_value": p_value}
     text = environment.get_template(f"{template}.html.j2").render(**content)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     draft.write_text(text, encoding="utf-8")
@@ -37,6 +37,11 @@ def number(value: float) -> str:
 def percent(value: float) -> str:
     """A fraction as a percentage with one decimal."""
     return f"{100 * value:.1f} %"
+
+
+def p_value(value: float) -> str:
+    """Three decimals; smaller ones are no more exact than that."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def short(digest: str) -> str:

@@ -50,6 +50,15 @@ class RunLine(NamedTuple):
     role: RunRole
 
 
+class TradeOffMark(NamedTuple):
+    """A point: its name, (estimate, low, high) on both axes, whether it was kept."""
+
+    name: str
+    x: tuple[float, float, float]
+    y: tuple[float, float, float]
+    kept: bool
+
+
 def estimates_plot(estimates: Sequence[Estimate], label: str, lines: Mapping[str, float]) -> Markup:
     """Horizontal bars with their intervals, the first one emphasised.
 
@@ -98,6 +107,27 @@ def curves_plot(curves: Mapping[str, Sequence[tuple[float, float]]], x_label: st
         return _svg(figure, f"{y_label} over {x_label}: {spoken}")
 
 
+def reliability_plot(bins: Sequence[tuple[float, float, int]]) -> Markup:
+    """How often answers of a confidence are right.
+
+    Args:
+        bins: (mean confidence, accuracy, rows) of each bin that has rows.
+    """
+    with _figure(7.2, 3.4) as (figure, axes):
+        confidence, accuracy, rows = zip(*bins, strict=True)
+        most = max(rows)
+        axes.plot([0, 1], [0, 1], color=_COLOURS["faint"], linewidth=1.4, linestyle="--")
+        axes.plot(confidence, accuracy, color=_COLOURS["first"], linewidth=1.2, alpha=0.6)
+        axes.scatter(confidence, accuracy, s=[18 + 160 * count / most for count in rows], color=_COLOURS["first"], alpha=0.8,
+                     linewidths=0)  # fmt: skip
+        axes.set_xlim(0, 1.02)
+        axes.set_ylim(0, 1.05)
+        axes.set_xlabel("confidence (a larger dot is more rows)")
+        axes.set_ylabel("share that is right")
+        spoken = "; ".join(f"confidence {said:.2f}, right {right:.2f} of {count} rows" for said, right, count in bins)
+        return _svg(figure, f"Reliability: {spoken}")
+
+
 def runs_plot(panels: Mapping[str, Sequence[RunLine]], x_label: str, mark: float | None) -> Markup:
     """Many runs over a common axis, a panel a quantity: the winner bold, dropped ones faint and ending in a cross.
 
@@ -117,6 +147,25 @@ def runs_plot(panels: Mapping[str, Sequence[RunLine]], x_label: str, mark: float
             axes.set_xlim(left=0)
             axes.margins(x=0.08)
         return _svg(figure, "; ".join(_spoken_run(name, line) for name, lines in panels.items() for line in lines))
+
+
+def trade_off_plot(points: Sequence[TradeOffMark], x_label: str, y_label: str) -> Markup:
+    """Two quantities against each other, each point with an interval on both sides and its name; the kept one bold."""
+    with _figure(7.2, 3.2) as (figure, axes):
+        axes.plot(*zip(*((point.x[0], point.y[0]) for point in points), strict=True), color=_COLOURS["faint"], linewidth=1)
+        for point in points:
+            colour = _COLOURS["first" if point.kept else "second"]
+            (x, left, right), (y, low, high) = point.x, point.y
+            axes.plot([left, right], [y, y], color=colour, linewidth=1.2, alpha=0.8)
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.2, alpha=0.8)
+            axes.plot(x, y, color=colour, marker="o", markersize=9 if point.kept else 6)
+            axes.annotate(point.name, (x, y), (7, 6), textcoords="offset points", fontsize=9, color=colour)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.1, y=0.15)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        spoken = "; ".join(f"{point.name} {point.x[0]:.3f}, {point.y[0]:.3f}" for point in points)
+        return _svg(figure, f"{y_label} against {x_label}: {spoken}")
 
 
 def _draw_run(axes: Any, line: RunLine, *, label: bool) -> None:
@@ -212,6 +261,13 @@ def norms_plot(norms: Sequence[Norms], label: str) -> Markup:
             f"{title}: vocabulary median {levels[3]:.2f}, prompt {min(v):.2f} to {max(v):.2f}" for title, levels, v in norms
         )
         return _svg(figure, f"{label}: {spoken}")
+
+
+def standalone(plot: Markup) -> str:
+    """A picture as a file of its own, on white."""
+    colours = {"ink": "#3a4452", "faint": "#d5dae1", "first": "#2457c5", "second": "#7b8794", "third": "#b3261e"}
+    style = "".join(f"--plot-{name}:{colour};" for name, colour in colours.items())
+    return str(plot).replace("<svg", f'<svg style="background:#ffffff;{style}"', 1)
 
 
 @contextmanager

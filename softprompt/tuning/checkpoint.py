@@ -34,6 +34,7 @@ def save_checkpoint(directory: Path, state: PopulationState, facts: dict[str, An
         "sha256": file_sha256(directory / TENSORS_FILE),
         "runs": [_plain(run) for run in state.runs],
         "outcome": state.outcome.model_dump(mode="json") if state.outcome else None,
+        "max_accuracy_loss": state.max_accuracy_loss,
         "facts": facts,
     }
     draft = directory / f".{MANIFEST_FILE}"
@@ -52,7 +53,7 @@ def load_checkpoint(directory: Path) -> tuple[PopulationState, dict[str, Any]] |
     tensors = load_file(directory / TENSORS_FILE)
     runs = [_run(plain, tensors) for plain in manifest["runs"]]
     outcome = Outcome.model_validate_json(canonical_json(manifest["outcome"])) if manifest["outcome"] else None
-    return PopulationState(runs, outcome), manifest["facts"]
+    return PopulationState(runs, outcome, manifest.get("max_accuracy_loss")), manifest["facts"]
 
 
 def _tensors(run: Run) -> dict[str, Tensor]:
@@ -60,6 +61,7 @@ def _tensors(run: Run) -> dict[str, Tensor]:
     return (
         {f"{run.number}/parameters/{name}": value for name, value in run.loop.parameters.items()}
         | {f"{run.number}/optimiser/{name}": value for name, value in run.loop.optimiser.items()}
+        | {f"{run.number}/fairness/{name}": value for name, value in run.loop.fairness.items()}
         | {f"{run.number}/best_values": run.loop.best_values.contiguous()}
     )
 
@@ -87,6 +89,7 @@ def _run(plain: dict[str, Any], tensors: dict[str, Tensor]) -> Run:
 
     looks = [Measurement.model_validate_json(canonical_json(look)) for look in plain["measurements"]]
     loop = LoopState(plain["step"], under("parameters"), under("optimiser"), tensors[f"{plain['number']}/best_values"])
+    loop.fairness = under("fairness")
     loop.best_step, loop.stopped, loop.measurements = plain["best_step"], plain["stopped"], looks
     if plain["best_score"]:
         loop.best_score = (plain["best_score"][0], plain["best_score"][1])

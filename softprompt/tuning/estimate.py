@@ -67,15 +67,16 @@ def estimate_run(resolved: ResolvedRecipe) -> Estimate:
     candidate, training = job.candidates[0], job.recipe.training_of(job.candidates[0])
     trained = Trained.at(job, 0, candidate, LoopState.begin(job, candidate))
     order = epochs(job.train.lengths, training.batch_size, training.seed)
-    batches = [[job.train[row] for row in rows] for rows in islice(order, TRIAL_STEPS)]
+    batches = [job.training_examples(rows) for rows in islice(order, TRIAL_STEPS)]
     seconds = [
-        _seconds(partial(take_step, job, training, trained.module, trained.optimiser, batch, Workers())) for batch in batches
+        _seconds(partial(take_step, job, training, trained.module, trained.optimiser, batch, Workers(), trained.fairness))
+        for batch in batches
     ]
     step_seconds = statistics.median(seconds[1:])
     prompt = trained.module.prompt()
     look_seconds = _seconds(lambda: validate(job, prompt, Workers()))
     mean_tokens = sum(job.train.lengths) / len(job.train)
-    steps = planned_steps(len(job.candidates), training.steps, training.seeds, halving=training.halving)
+    steps = planned_steps(len(job.candidates), training.steps, training.seeds, halving=training.drops_candidates)
     looks = steps // training.validate_every_steps + 1
     return Estimate(
         rows={part: manifest.num_rows[part] for part in PARTS},

@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,15 +20,19 @@ from softprompt.engine.head import Head
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Strategy, choose_strategy
 from softprompt.engine.task import EncodedTask
+from softprompt.errors import InvalidRecipe
 from softprompt.fetch import fetch_base, fetch_prompt
 from softprompt.recipe import Candidate, Recipe
 from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.groups import Groups
 from softprompt.tuning.initialisers import initial_prompt
 
 VALUES_RATE = 3.0
 """Learning rate of a deep prompt's values to that of its keys."""
 MOST_VALIDATION_ROWS = 500
 """Looks at validation happen during training and are many; beyond this the first rows of the part, which a hash ordered, do."""
+MOST_VALIDATION_ROWS_WITH_GROUPS = 2_000
+"""The same where groups are compared, whose shares are known less well than an accuracy of all."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Job:
     task: EncodedTask
     train: TokenisedRows
     validation: list[Example]
+    groups: Groups | None = None
 
     @classmethod
     def load(cls, resolved: ResolvedRecipe, dataset: Path) -> "Job":
@@ -57,9 +62,18 @@ class Job:
         )
         answers = answers_for(read_manifest(dataset).labels, recipe.task.verbalisers)
         task = EncodedTask.create(base.text, recipe.task.template, answers)
-        validation = heapq.nsmallest(MOST_VALIDATION_ROWS, iter_part(dataset, "validation"), key=lambda row: row.input_digest)
+        fairness = recipe.training.fairness
+        most = MOST_VALIDATION_ROWS_WITH_GROUPS if fairness else MOST_VALIDATION_ROWS
+        validation = heapq.nsmallest(most, iter_part(dataset, "validation"), key=lambda row: row.input_digest)
         train = tokenised_rows(dataset, task, fingerprint=base.fingerprint)
-        return cls(recipe, base, task, train, _examples(task, validation))
+        examples = _examples(task, validation)
+        if not fairness:
+            return cls(recipe, base, task, train, examples)
+        _check_label(fairness.label, task)
+        groups = Groups.read(dataset, fairness.column)
+        places = [groups.place(row.subgroups[fairness.column]) for row in validation]
+        examples = [replace(example, group=place) for example, place in zip(examples, places, strict=True)]
+        return cls(recipe, base, task, train, examples, groups)
 
     @cached_property
     def strategy(self) -> Strategy:
@@ -80,8 +94,14 @@ class Job:
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:
-        """The recipe's candidates; the recipe itself where it names none."""
-        return self.recipe.training.candidates or (Candidate(),)
+        """What the recipe asks to train."""
+        return self.recipe.training.variations
+
+    def training_examples(self, rows: Sequence[int]) -> list[Example]:
+        """Some training rows, with their groups where they have some."""
+        if self.groups is None:
+            return [self.train[row] for row in rows]
+        return [replace(self.train[row], group=int(self.groups.train[row])) for row in rows]
 
     def scale_of(self, start: Tensor) -> Tensor:
         """What a learning rate is relative to, broadcasting to a prompt's start `[P, H]` or `[L, 2, P, N, D]`.
@@ -100,6 +120,16 @@ class Job:
         spec, seed = self.recipe.prompt_of(candidate), self.recipe.training_of(candidate).seed
         prompt = initial_prompt(self.base, self.task, self.train, spec.kind, spec.num_tokens, spec.init, seed)
         return prompt.to(self.base.model.device)
+
+
+def _check_label(label: str, task: EncodedTask) -> None:
+    if label and label not in task.labels:
+        raise InvalidRecipe(
+            "The label that fairness is about is not one of the dataset's.",
+            where="training.fairness.label",
+            expected=", ".join(task.labels),
+            actual=label,
+        )
 
 
 def _examples(task: EncodedTask, rows: Sequence[Row]) -> list[Example]:

@@ -27,8 +27,8 @@ class Progress:
     @classmethod
     def of(cls, recipe: Recipe, state: PopulationState, look: Measurement) -> "Progress":
         """Progress after a look at validation."""
-        training, count = recipe.training, max(1, len(recipe.training.candidates))
-        total = planned_steps(count, training.steps, training.seeds, halving=training.halving)
+        training, count = recipe.training, len(recipe.training.variations)
+        total = planned_steps(count, training.steps, training.seeds, halving=training.drops_candidates)
         spent = sum(run.loop.measurements[-1].seconds for run in state.runs if run.loop.measurements)
         left = spent / max(1, state.steps_done) * max(0, total - state.steps_done)
         return cls(count, len(state.alive), training.steps, total, left)

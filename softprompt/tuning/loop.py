@@ -14,6 +14,7 @@ from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Candidate, TrainingSpec, ValidationMetric
+from softprompt.tuning.fair_training import FairTraining, validation_gap
 from softprompt.tuning.job import Job
 from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate
 from softprompt.tuning.parameterisation import Direct, parameterise
@@ -22,7 +23,7 @@ from softprompt.tuning.training_log import Measurement
 from softprompt.tuning.workers import Workers
 
 Score = tuple[float, float]
-"""What a look at validation is worth, larger is better: (accuracy, -loss), or (0, -loss)."""
+"""What a look at validation is worth, larger is better: (accuracy, -loss), or (0, -loss); fairness takes the gap off."""
 
 
 @dataclass
@@ -37,6 +38,7 @@ class LoopState:
         stopped: Patience has run out.
         measurements: All looks so far.
         losses: Of each step since the last look.
+        fairness: State of the objective beside the loss; empty where there is none.
     """
 
     step: int
@@ -48,6 +50,12 @@ class LoopState:
     stopped: bool = False
     measurements: list[Measurement] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    fairness: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def best_look(self) -> Measurement:
+        """The look at validation that was best."""
+        return next(look for look in self.measurements if look.step == self.best_step)
 
     @classmethod
     def begin(cls, job: Job, candidate: Candidate) -> "LoopState":
@@ -60,12 +68,13 @@ class LoopState:
 
 @dataclass
 class Trained:
-    """One candidate in training: its settings, its parameters on their device, its optimiser."""
+    """One candidate in training: its settings, its parameters on their device, its optimiser, what stands beside its loss."""
 
     number: int
     training: TrainingSpec
     module: Direct
     optimiser: torch.optim.Optimizer
+    fairness: FairTraining | None = None
 
     @classmethod
     def at(cls, job: Job, number: int, candidate: Candidate, state: LoopState) -> "Trained":
@@ -77,12 +86,16 @@ class Trained:
         module.to(job.base.model.device)
         optimiser = build_optimiser(training, module)
         restore_optimiser(optimiser, state.optimiser)
-        return cls(number, training, module, optimiser)
+        fairness = FairTraining.of(job, training)
+        if fairness:
+            fairness.restore(state.fairness)
+        return cls(number, training, module, optimiser, fairness)
 
     def save(self, state: LoopState) -> None:
-        """Copy parameters and optimiser into a state."""
+        """Copy all that changes in training into a state."""
         state.parameters = _copies(self.module)
         state.optimiser = optimiser_tensors(self.optimiser)
+        state.fairness = self.fairness.tensors() if self.fairness else {}
 
 
 def run_loop(
@@ -117,8 +130,8 @@ def run_loop(
         if state.stopped:
             break
         set_learning_rate(trained.optimiser, learning_rate(training, step))
-        examples = [job.train[row] for row in rows]
-        losses.append(take_step(job, training, trained.module, trained.optimiser, examples, workers))
+        examples = job.training_examples(rows)
+        losses.append(take_step(job, training, trained.module, trained.optimiser, examples, workers, trained.fairness))
         tokens += sum(example.num_tokens for example in examples)
         state.step = step + 1
         if state.step % training.validate_every_steps == 0 or state.step == last:
@@ -161,9 +174,13 @@ def validate(job: Job, prompt: SoftPrompt, workers: Workers) -> tuple[float, flo
     return loss, correct.item() / len(job.validation) if job.collator.trie is not None else None
 
 
-def score(metric: ValidationMetric, loss: float, accuracy: float | None) -> Score:
-    """What a look is worth under a metric; equal accuracies are told apart by their loss."""
-    return (accuracy or 0.0 if metric == "accuracy" else 0.0, -loss)
+def score(metric: ValidationMetric, loss: float, accuracy: float | None, gap: float = 0.0) -> Score:
+    """What a look is worth under a metric; equal accuracies are told apart by their loss.
+
+    A point of the gap between groups costs a point of accuracy where the training is to close it: the most accurate look is
+    mostly the one before it did.
+    """
+    return (accuracy or 0.0 if metric == "accuracy" else 0.0) - gap, -loss
 
 
 def _copies(module: Direct) -> dict[str, Tensor]:
@@ -180,7 +197,9 @@ def _look(job: Job, trained: Trained, state: LoopState, workers: Workers, tokens
     """Measure on the validation rows, keep the prompt if it is the best so far, and see whether patience has run out."""
     prompt = trained.module.prompt()
     loss, accuracy = validate(job, prompt, workers)
-    found = score(job.recipe.validation_metric, loss, accuracy)
+    spec = trained.training.fairness
+    gap = validation_gap(job, prompt, spec, workers) if spec else None
+    found = score(job.recipe.validation_metric, loss, accuracy, gap or 0.0 if trained.fairness else 0.0)
     if found > state.best_score:
         state.best_score, state.best_step, state.best_values = found, state.step, prompt.values.detach().cpu().clone()
     before = state.measurements[-1].seconds if state.measurements else 0.0
@@ -191,6 +210,7 @@ def _look(job: Job, trained: Trained, state: LoopState, workers: Workers, tokens
             training_loss=sum(state.losses) / len(state.losses),
             validation_loss=loss,
             validation_accuracy=accuracy,
+            validation_gap=gap,
             learning_rate=trained.optimiser.param_groups[0]["lr"],
             tokens_per_second=round(tokens / max(seconds - before, 1e-9), 1),
             seconds=round(seconds, 3),

@@ -11,7 +11,8 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.tuning import diagnosis
 from softprompt.tuning.job import Job
 from softprompt.tuning.population import PopulationState, Run
-from softprompt.tuning.training_log import Measurement, Outcome, SeedSpread
+from softprompt.tuning.trade_off import trade_off
+from softprompt.tuning.training_log import Measurement, Outcome, SeedSpread, TradeOff
 
 
 def judge(job: Job, state: PopulationState) -> Outcome:
@@ -24,12 +25,13 @@ def judge(job: Job, state: PopulationState) -> Outcome:
     probabilities: dict[int, Tensor] = {}
     if job.task.trie is not None:
         probabilities = {run.number: probabilities_of(job, run) for run in state.seeds}
-    return Outcome(warnings=tuple(_warnings(job, state, probabilities)), seeds=_spread(job, state, probabilities))
+    warnings = tuple(_warnings(job, state, probabilities))
+    return Outcome(warnings=warnings, seeds=_spread(job, state, probabilities), fairness=_trade_off(job, state))
 
 
 def best_look(run: Run) -> Measurement:
     """The look at validation at which a run was best."""
-    return next(look for look in run.loop.measurements if look.step == run.loop.best_step)
+    return run.loop.best_look
 
 
 def warnings_of(run: Run) -> tuple[str, ...]:
@@ -55,6 +57,16 @@ def _warnings(job: Job, state: PopulationState, probabilities: dict[int, Tensor]
         _few(job, best_look(winner)),
     ]
     return [*warnings_of(winner), *filter(None, found)]
+
+
+def _trade_off(job: Job, state: PopulationState) -> TradeOff | None:
+    spec = job.recipe.training.fairness
+    if spec is None:
+        return None
+    runs = [run for run in state.runs if run.dropped_at is None]
+    predicted = {run.number: probabilities_of(job, run).argmax(dim=1) for run in runs}
+    weights = {run.number: job.recipe.training_of(run.candidate).fairness.weight for run in runs}
+    return trade_off(job, spec, predicted, weights, state.winner.number)
 
 
 def _last_comparison(state: PopulationState) -> list[Measurement]:

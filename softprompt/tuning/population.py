@@ -6,7 +6,7 @@ be no gain on a processor that is already busy (docs/field-notes.md). What a can
 and optimiser state, kilobytes to megabytes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from softprompt.recipe import Candidate
@@ -42,10 +42,12 @@ class PopulationState:
     Attributes:
         runs: Candidates, then repetitions of the chosen one.
         outcome: What was found out at the end; None before.
+        max_accuracy_loss: Of candidates within so many points of the best accuracy, the fairest is chosen; None: the best is.
     """
 
     runs: list[Run] = field(default_factory=list)
     outcome: Outcome | None = None
+    max_accuracy_loss: float | None = None
 
     @property
     def alive(self) -> list[Run]:
@@ -54,7 +56,9 @@ class PopulationState:
 
     @property
     def chosen(self) -> Run:
-        """The best candidate that has not been dropped; of equals the first."""
+        """The best candidate that has not been dropped, or the fairest of the good ones; of equals the first."""
+        if self.max_accuracy_loss is not None:
+            return fairest(self.alive, self.max_accuracy_loss)
         return max(self.alive, key=lambda run: run.loop.best_score)
 
     @property
@@ -91,8 +95,10 @@ def run_population(job: Job, state: PopulationState, workers: Workers, report: R
         workers: Who shares the batches.
         report: Receives the state, and the run that was just looked at, whenever it is worth keeping.
     """
+    fairness = job.recipe.training.fairness
+    state.max_accuracy_loss = fairness.max_accuracy_loss if fairness and fairness.weights else None
     state.runs = state.runs or [Run(n, c, LoopState.begin(job, c)) for n, c in enumerate(job.candidates)]
-    for until, keep in rungs(len(job.candidates), job.recipe.training.steps, halving=job.recipe.training.halving):
+    for until, keep in rungs(len(job.candidates), job.recipe.training.steps, halving=job.recipe.training.drops_candidates):
         for run in state.alive:
             _train(job, state, run, workers, report, until)
         _drop_worst(state, keep, until)
@@ -101,6 +107,19 @@ def run_population(job: Job, state: PopulationState, workers: Workers, report: R
             state.runs.append(_repetition(job, state, number))
         _train(job, state, state.seeds[number], workers, report)
     return state
+
+
+def fairest(runs: Sequence[Run], max_accuracy_loss: float) -> Run:
+    """The run with the smallest gap among those that are almost as accurate as the best; of equals the more accurate one.
+
+    Args:
+        runs: Ended, each with a gap at its best look.
+        max_accuracy_loss: How much less accurate it may be, in points.
+    """
+    looks = {run.number: run.loop.best_look for run in runs}
+    best = max(look.validation_accuracy or 0.0 for look in looks.values())
+    good = [run for run in runs if best - (looks[run.number].validation_accuracy or 0.0) <= max_accuracy_loss / 100 + 1e-9]
+    return min(good, key=lambda run: (looks[run.number].validation_gap or 0.0, -(looks[run.number].validation_accuracy or 0.0)))
 
 
 def rungs(num_candidates: int, steps: int, *, halving: bool) -> list[tuple[int, int]]:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from softprompt.pages.page import number, percent, write_page
-from softprompt.pages.plots import RunLine, RunRole, curves_plot, runs_plot
+from softprompt.pages.plots import RunLine, RunRole, TradeOffMark, curves_plot, runs_plot, trade_off_plot
 from softprompt.resolve import ResolvedRecipe
-from softprompt.tuning.training_log import CandidateResult, Measurement, SeedSpread, TrainingLog
+from softprompt.tuning.training_log import CandidateResult, Measurement, SeedSpread, TradeOff, TrainingLog
 
 Value = Callable[[Measurement], float | None]
 
@@ -32,6 +32,8 @@ def write_training_report(path: Path, resolved: ResolvedRecipe, log: TrainingLog
         names={found.candidate: name_of(found) for found in log.candidates},
         roles={found.candidate: role_of(found, log) for found in log.candidates},
         seeds=_seeds(log),
+        trade_off_plot=_trade_off_plot(log.fairness) if log.fairness else "",
+        trade_off_rule=_trade_off_rule(log.fairness) if log.fairness else "",
         resources=_resources(log),
     )
 
@@ -127,6 +129,26 @@ def _vote(spread: SeedSpread, kept: CandidateResult) -> str:
         f" A vote of them all would be right on {number(spread.vote)} of the validation rows: it would add {what} to the best"
         " one, at as many times the cost of serving."
     )
+
+
+def _trade_off_plot(found: TradeOff) -> object:
+    marks = [
+        TradeOffMark(f"weight {point.weight:g}", point.gap, point.accuracy, point.candidate == found.kept) for point in found.points
+    ]
+    return trade_off_plot(marks, f"largest gap between groups, {found.criterion.replace('_', ' ')}", "validation accuracy")
+
+
+def _trade_off_rule(found: TradeOff) -> str:
+    """By which rule a run was kept, and what it costs beside the one without the objective."""
+    said = "One weight was asked for; training.fairness.weights draws the curve."
+    if found.max_accuracy_loss is not None:
+        said = f"Kept: the smallest gap among those within {found.max_accuracy_loss:g} points of the best accuracy."
+    kept = next(point for point in found.points if point.candidate == found.kept)
+    plain = next((point for point in found.points if point.weight == 0), None)
+    if plain is None or plain is kept:
+        return said
+    gap, accuracy = (100 * (one[0] - other[0]) for one, other in ((kept.gap, plain.gap), (kept.accuracy, plain.accuracy)))
+    return f"{said} Beside weight 0 the gap changes by {gap:+.1f} points and the accuracy by {accuracy:+.1f}."
 
 
 def _resources(log: TrainingLog) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from softprompt.engine.batches import Example
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.strategy import Prefix
 from softprompt.recipe import TrainingSpec
+from softprompt.tuning.fair_training import FairTraining
 from softprompt.tuning.job import Job
 from softprompt.tuning.parameterisation import Direct
 from softprompt.tuning.workers import Workers
@@ -25,6 +26,7 @@ def take_step(
     optimiser: torch.optim.Optimizer,
     rows: Sequence[Example],
     workers: Workers,
+    fairness: FairTraining | None = None,
 ) -> Tensor:
     """One optimiser step over a batch.
 
@@ -35,6 +37,7 @@ def take_step(
         optimiser: Changes it.
         rows: The whole batch, of all workers.
         workers: Who shares it.
+        fairness: An objective beside the loss; None: the loss alone.
 
     Returns:
         The batch's mean loss, nats a row (answers) or a token (likelihood), scalar.
@@ -42,27 +45,35 @@ def take_step(
     optimiser.zero_grad()
     denominator = sum(job.collator.num_scored(example) for example in rows)
     mine = workers.share(list(rows))
-    loss = _backward(job, module, mine, training.micro_batch_size or len(mine), denominator)
+    if fairness:
+        fairness.begin(rows)
+    loss = _backward(job, module, mine, training.micro_batch_size or len(mine), denominator, fairness)
     parameters = list(module.parameters())
     gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    *summed, loss = workers.sum(*gradients, loss)
-    for parameter, gradient in zip(parameters, summed, strict=True):
+    *summed, loss = workers.sum(*gradients, *(fairness.exchanged if fairness else ()), loss)
+    for parameter, gradient in zip(parameters, summed, strict=False):
         parameter.grad = gradient
+    if fairness:
+        fairness.end(summed[len(parameters) :])
     if training.max_gradient_norm:
         nn.utils.clip_grad_norm_(parameters, training.max_gradient_norm)
     optimiser.step()
     return loss.detach()
 
 
-def _backward(job: Job, module: Direct, rows: list[Example], size: int, denominator: int) -> Tensor:
-    """Add the gradient of these rows' share of the loss; returns that share."""
+def _backward(job: Job, module: Direct, rows: list[Example], size: int, denominator: int, fairness: FairTraining | None) -> Tensor:
+    """Add the gradient of these rows' share of the loss, and of what stands beside it; returns that share of the loss."""
     prefix = job.strategy.prefix(module.prompt())
     shared, leaves = detach(prefix)
     total = module.offset.new_zeros(())
     for part in chunks(rows, size):
-        batch = job.collator(part)
-        loss = loss_sum(job.head, job.collator.trie, job.strategy.hidden(shared, batch), batch) / denominator
-        loss.backward()
+        if fairness:
+            loss, beside = fairness.loss(job, shared, part, denominator)
+            (loss + beside).backward()
+        else:
+            batch = job.collator(part)
+            loss = loss_sum(job.head, job.collator.trie, job.strategy.hidden(shared, batch), batch) / denominator
+            loss.backward()
         total += loss.detach()
     if rows:
         reached = [(source, leaf.grad) for source, leaf in zip(prefix.tensors, leaves, strict=True) if leaf.grad is not None]

@@ -4,7 +4,8 @@ from typing import Literal
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.recipe import PromptKind, ValidationMetric
+from softprompt.gate_specs import Criterion
+from softprompt.recipe import FairnessMethod, PromptKind, ValidationMetric
 
 
 class Measurement(Document):
@@ -18,6 +19,8 @@ class Measurement(Document):
     """Nats a row (answers) or a token (likelihood)."""
     validation_accuracy: float | None
     """Share of rows whose every decision goes right; None where answers are open."""
+    validation_gap: float | None = None
+    """Largest difference between groups, where fairness is asked for."""
     learning_rate: float
     """Relative to the scale of the vectors."""
     tokens_per_second: float
@@ -60,12 +63,43 @@ class SeedSpread(Document):
     """Validation accuracy of the mean of all seeds' probabilities; None where answers are open."""
 
 
+class TradeOffPoint(Document):
+    """One run's accuracy and gap on the validation rows, with 95 % intervals."""
+
+    candidate: int
+    weight: float
+    """Of the objective beside the loss."""
+    accuracy: tuple[float, float, float]
+    """Estimate, low, high: Clopper & Pearson's interval."""
+    gap: tuple[float, float, float]
+    """Estimate, low, high: percentile bootstrap over rows. A largest difference is never below 0, so neither is the interval."""
+
+
+class TradeOff(Document):
+    """What fairness cost, and which run was kept."""
+
+    column: str
+    criterion: Criterion
+    method: FairnessMethod
+    label: str
+    """The label that mattered; empty: all."""
+    num_rows_by_group: dict[str, int]
+    """Validation rows of each group."""
+    max_accuracy_loss: float | None
+    """Points of the rule by which a run was kept; None: one weight was asked for."""
+    points: tuple[TradeOffPoint, ...]
+    """In order of weight."""
+    kept: int
+    """The candidate that became the prompt."""
+
+
 class Outcome(Document):
     """What is found out once all candidates have ended."""
 
     warnings: tuple[str, ...]
     """What is doubtful about the training as a whole, one sentence each."""
     seeds: SeedSpread | None
+    fairness: TradeOff | None = None
 
 
 class TrainingLog(Document):
@@ -97,6 +131,8 @@ class TrainingLog(Document):
     candidates: tuple[CandidateResult, ...]
     measurements: tuple[Measurement, ...]
     seeds: SeedSpread | None
+    fairness: TradeOff | None = None
+    """Accuracy against the gap between groups, where fairness was asked for."""
     warnings: tuple[str, ...]
     """What went wrong or is doubtful, one sentence each; empty when nothing was noticed."""
 

@@ -131,6 +131,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         candidates=tuple(_result(resolved, run) for run in state.runs),
         measurements=tuple(state.measurements),
         seeds=state.outcome.seeds,
+        fairness=state.outcome.fairness,
         warnings=state.outcome.warnings,
     )
 

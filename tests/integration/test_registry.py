@@ -11,15 +11,19 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from softprompt.artifact import PromptFile
 from softprompt.data.validate import validate_dataset
 from softprompt.documents import sha256_hex
 from softprompt.errors import FingerprintMismatch, TrackingUnavailable, VerificationFailed
 from softprompt.evaluation.evaluate import evaluate_prompt
+from softprompt.evaluation.gate_report import GateReport
 from softprompt.registry import Registration, register_prompt, start_run
 from softprompt.registry_dataset import FilesSource
+from softprompt.registry_evaluation import wear_of
 from softprompt.resolve import ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
 from softprompt.tuning.job import Job
@@ -135,9 +139,41 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
     assert "| TF-IDF and logistic regression | " in version.description
-    assert {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json"} <= {
-        f.path for f in client.list_artifacts(run_id)
-    }
+    kept = {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json", "figures", "tables"}
+    assert kept <= {f.path for f in client.list_artifacts(run_id)}
+
+
+def test_the_version_page_has_the_evaluation(tracking, passed):
+    uri, artifacts = tracking
+    run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
+    version = passed.register(uri, run_id).version
+    client = mlflow_client(uri)
+    report = GateReport.from_bytes((passed.folder / "gates.json").read_bytes(), source="gates")
+    logged = client.get_logged_model(client.get_model_version("colours", version).source.removeprefix("models:/"))
+    metrics = {metric.key: metric.value for metric in logged.metrics}
+    assert metrics["soft_prompt/accuracy"] == report.value("soft_prompt", "accuracy").estimate
+    assert metrics["gates/accuracy_at_least_0"] == report.gates[0].estimate
+    table = json.loads(Path(client.download_artifacts(run_id, "tables/rows.json")).read_text())
+    assert table["columns"][:2] == ["row", "right answer"]
+    assert [row[0] for row in table["data"]] == [row.id for row in report.rows]
+    picture = ElementTree.parse(client.download_artifacts(run_id, "figures/accuracy.svg"))
+    assert picture.getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_the_registry_says_how_often_test_rows_have_judged(tracking, passed, rejected):
+    uri, artifacts = tracking
+    report = GateReport.from_bytes((passed.folder / "gates.json").read_bytes(), source="gates")
+    asked = lambda prompt, rows: wear_of(uri, "colours", prompt, rows)
+    before = asked("0" * 64, report.test_rows).judged_before
+    for outcome in (passed, passed, rejected):
+        outcome.register(uri, start_run(uri, outcome.resolved, outcome.manifest, artifacts=artifacts))
+    # The two made the same prompt, and the rejected one judged on the same rows.
+    prompts = {PromptFile.read(outcome.folder / "prompt").digest for outcome in (passed, rejected)}
+    assert asked("0" * 64, report.test_rows).judged_before == max(before, len(prompts))
+    assert asked(report.prompt, report.test_rows).judged_before == max(before, len(prompts)) - 1
+    assert asked(report.prompt, "0" * 64).judged_before == 0
+    assert wear_of(uri, "another-name", report.prompt, report.test_rows).judged_before == 0
+    assert wear_of("http://127.0.0.1:1", "colours", report.prompt, report.test_rows) is None
 
 
 def test_the_dataset_is_logged_with_its_place_and_digest_and_without_secrets(tracking, passed):

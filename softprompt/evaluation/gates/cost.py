@@ -26,7 +26,7 @@ def judge_cost(gate: CostGate, seen: Observations) -> GateResult:
     if seen.facts is None:
         return not_measured(gate, rule=rule, threshold=limit, note="the prompt's cost was not measured")
     value = seen.facts.num_tokens if gate.tokens_at_most is not None else seen.facts.num_bytes
-    return by_fact(gate, rule=rule, value=value, threshold=limit, holds=value <= limit)
+    return by_fact(gate, rule=rule, value=value, threshold=limit, holds=at_most)
 
 
 def _latency(gate: CostGate, limit: float, facts: PromptFacts | None) -> GateResult:
@@ -38,7 +38,7 @@ def _latency(gate: CostGate, limit: float, facts: PromptFacts | None) -> GateRes
         note = f"{repetitions} are too few for an interval at {gate.confidence:g}"
         return not_measured(gate, rule=rule, threshold=limit, note=note)
     status = at_most(interval, limit)
-    return outcome(gate, rule=rule, interval=interval, threshold=limit, status=status, num_rows=0, note=repetitions)
+    return outcome(gate, rule=rule, interval=interval, threshold=limit, status=status, note=repetitions)
 
 
 def median_interval(values: Floats, confidence: float) -> Interval | None:
@@ -51,7 +51,8 @@ def median_interval(values: Floats, confidence: float) -> Interval | None:
     from scipy.stats import quantile_test
 
     median = float(np.median(values))
-    bounds = quantile_test(values, q=median, p=0.5).confidence_interval(confidence)
+    # Of the median, where it is told no other quantile.
+    bounds = quantile_test(values).confidence_interval(confidence)
     if not np.isfinite([bounds.low, bounds.high]).all():
         return None
     return Interval(median, float(bounds.low), float(bounds.high))

@@ -17,7 +17,7 @@ from itertools import combinations
 import numpy as np
 
 from softprompt.evaluation.gate_report import GateResult
-from softprompt.evaluation.gates.outcome import not_measured
+from softprompt.evaluation.gates.outcome import at_most, not_measured
 from softprompt.evaluation.gates.parts import Part, outcome_of_parts
 from softprompt.evaluation.gates.subgroups import Subgroups, missing_note, subgroups_of
 from softprompt.evaluation.intervals import difference_of_proportions
@@ -54,7 +54,7 @@ def judge_fairness(gate: FairnessGate, seen: Observations) -> GateResult:
             if not any(part.interval for part in found):
                 gaps.append(f"no two groups of {each.title} with {gate.min_rows} rows behind a {rate}")
     return outcome_of_parts(
-        gate, seen, rule=rule, threshold=gate.at_most, floor=False, parts=parts, gaps=gaps, notes=[missing_note(subgroups)]
+        gate, seen, rule=rule, threshold=gate.at_most, holds=at_most, parts=parts, gaps=gaps, notes=[missing_note(subgroups)]
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from softprompt.evaluation.gate_report import GateResult
-from softprompt.evaluation.gates.outcome import by_fact, not_measured
+from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured
 from softprompt.evaluation.gates.parts import ids_of
 from softprompt.evaluation.observations import Observations
 from softprompt.gate_specs import LeakageGate
@@ -17,7 +17,6 @@ def judge_leakage(gate: LeakageGate, seen: Observations) -> GateResult:
     leaked = np.isin(np.arange(len(seen.rows)), seen.leaked)
     count = int(leaked.sum())
     note = f"of {len(seen.rows):,} test rows"
-    holds = count <= gate.rows_at_most
     return by_fact(
-        gate, rule=rule, value=count, threshold=gate.rows_at_most, holds=holds, note=note, row_ids=ids_of(seen, leaked)
+        gate, rule=rule, value=count, threshold=gate.rows_at_most, holds=at_most, note=note, row_ids=ids_of(seen, leaked)
     )

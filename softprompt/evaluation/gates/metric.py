@@ -3,7 +3,7 @@
 import numpy as np
 
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateResult, system_title
-from softprompt.evaluation.gates.outcome import above, at_least, at_most, outcome
+from softprompt.evaluation.gates.outcome import above, at_least, at_most, not_measured, outcome
 from softprompt.evaluation.intervals import Interval
 from softprompt.evaluation.measure import OF_LABELS, level_note, measure, measure_difference
 from softprompt.evaluation.metrics import available
@@ -11,7 +11,6 @@ from softprompt.evaluation.observations import Booleans, Observations
 from softprompt.gate_specs import LOWER_IS_BETTER, MetricGate
 
 NO_CHAMPION = "the channel serves no prompt yet"
-NOTHING_KNOWN = Interval(0.0, -1.0, 1.0)
 
 
 def judge_metric(gate: MetricGate, seen: Observations) -> GateResult:
@@ -23,28 +22,21 @@ def judge_metric(gate: MetricGate, seen: Observations) -> GateResult:
     rows = _slice(gate, seen)
     threshold, rule = _threshold(gate), _rule(gate)
     if gate.baseline == "champion" and "champion" not in {*seen.systems, *seen.notes}:
-        return outcome(
-            gate, rule=rule, interval=Interval(0.0, 0.0, 0.0), threshold=threshold, status="passed", num_rows=0, note=NO_CHAMPION
-        )
+        nothing = not_measured(gate, rule=rule, threshold=threshold, note=NO_CHAMPION)
+        return nothing.model_copy(update={"status": "passed"})
     if gate.baseline:
         rows = rows & seen.comparable_rows(gate.baseline)
     impossible = _impossible(gate, seen, rows)
     if impossible:
-        return outcome(
-            gate, rule=rule, interval=NOTHING_KNOWN, threshold=threshold, status="undecided", num_rows=0, note=impossible
-        )
-    interval = (
-        _lead(gate, seen, rows)
-        if gate.baseline
-        else measure(seen, gate.metric, seen.systems["soft_prompt"], gate.confidence, rows)
-    )
-    status = (
-        above(interval, threshold) if gate.baseline else (at_most if gate.at_most is not None else at_least)(interval, threshold)
-    )
-    num_rows = int(rows.sum())
-    return outcome(
-        gate, rule=rule, interval=interval, threshold=threshold, status=status, num_rows=num_rows, note=_note(gate, seen, rows)
-    )
+        return not_measured(gate, rule=rule, threshold=threshold, note=impossible)
+    if gate.baseline:
+        interval = _lead(gate, seen, rows)
+        status = above(interval, threshold)
+    else:
+        interval = measure(seen, gate.metric, seen.systems["soft_prompt"], gate.confidence, rows)
+        status = at_most(interval, threshold) if gate.at_most is not None else at_least(interval, threshold)
+    num_rows, note = int(rows.sum()), _note(gate, seen, rows)
+    return outcome(gate, rule=rule, interval=interval, threshold=threshold, status=status, num_rows=num_rows, note=note)
 
 
 def _lead(gate: MetricGate, seen: Observations, rows: Booleans) -> Interval:

@@ -1,11 +1,15 @@
 """From an interval and a threshold to a gate's result."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from softprompt.evaluation.gate_report import GateResult, Verdict
 from softprompt.evaluation.intervals import Interval
 from softprompt.gate_specs import GateSpec, Metric
+
+Holds = Callable[[Interval, float], Verdict]
+"""Whether an interval keeps a threshold: `at_least`, `above`, `at_most`."""
 
 
 def outcome(
@@ -15,7 +19,7 @@ def outcome(
     interval: Interval,
     threshold: float,
     status: Verdict,
-    num_rows: int,
+    num_rows: int = 0,
     metric: Metric | None = None,
     **more: Any,
 ) -> GateResult:
@@ -49,11 +53,10 @@ def outcome(
     )
 
 
-def by_fact(gate: GateSpec, *, rule: str, value: float, threshold: float, holds: bool, **more: Any) -> GateResult:
+def by_fact(gate: GateSpec, *, rule: str, value: float, threshold: float, holds: Holds, **more: Any) -> GateResult:
     """The result of a gate that a fact decides and no sample: no interval, never undecided. Arguments as in `outcome`."""
-    status: Verdict = "passed" if holds else "rejected"
     fact = Interval(value, value, value)
-    return outcome(gate, rule=rule, interval=fact, threshold=threshold, status=status, num_rows=0, **more)
+    return outcome(gate, rule=rule, interval=fact, threshold=threshold, status=holds(fact, threshold), **more)
 
 
 def not_measured(gate: GateSpec, *, rule: str, threshold: float, note: str, **more: Any) -> GateResult:
@@ -98,6 +101,7 @@ def at_most(interval: Interval, threshold: float) -> Verdict:
 
 def rows_to_decide(interval: Interval, threshold: float, num_rows: int) -> int | None:
     """An interval shrinks with the square root of the rows; None where the estimate sits on the threshold itself."""
-    distance = abs(interval.estimate - threshold)
+    if math.isclose(interval.estimate, threshold, abs_tol=1e-9):
+        return None
     reach = interval.estimate - interval.low if interval.estimate > threshold else interval.high - interval.estimate
-    return math.ceil(num_rows * (reach / distance) ** 2) if distance > 1e-9 else None
+    return math.ceil(num_rows * (reach / (interval.estimate - threshold)) ** 2)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from softprompt.evaluation.gate_report import GatePart, GateResult, Verdict
-from softprompt.evaluation.gates.outcome import at_least, at_most, not_measured, outcome, rows_to_decide
+from softprompt.evaluation.gates.outcome import Holds, at_least, not_measured, outcome, rows_to_decide
 from softprompt.evaluation.intervals import Interval
-from softprompt.evaluation.metrics import row_scores
+from softprompt.evaluation.metrics.classification import hits
 from softprompt.evaluation.observations import Booleans, Observations
 from softprompt.gate_specs import FairnessGate, SlicesGate
 
@@ -56,7 +56,7 @@ def outcome_of_parts(
     *,
     rule: str,
     threshold: float,
-    floor: bool,
+    holds: Holds,
     parts: Sequence[Part],
     gaps: Iterable[str],
     notes: Iterable[str],
@@ -68,12 +68,12 @@ def outcome_of_parts(
         seen: What was seen.
         rule: In words.
         threshold: What each part is held against.
-        floor: Whether it must be reached; else it must not be exceeded.
+        holds: `at_least` or `at_most`.
         parts: The measurements.
         gaps: Sentences on what ought to have been judged and could not be: with one of these the gate does not pass.
         notes: Sentences on what a reviewer should know besides.
     """
-    gaps = list(gaps)
+    gaps, floor = list(gaps), holds is at_least
     judged = sorted(
         ((part.interval, part) for part in parts if part.interval), key=lambda each: each[0].estimate, reverse=not floor
     )
@@ -82,7 +82,7 @@ def outcome_of_parts(
     note = "; ".join(filter(None, [*gaps, _too_few(unjudged), *notes]))
     if not judged:
         return not_measured(gate, rule=rule, threshold=threshold, note=note, parts=reported)
-    statuses = [at_least(found, threshold) if floor else at_most(found, threshold) for found, _ in judged]
+    statuses = [holds(found, threshold) for found, _ in judged]
     status = _together(statuses)
     interval, worst = judged[statuses.index(status)]
     undecided = [found for (found, _), each in zip(judged, statuses, strict=True) if each == "undecided"]
@@ -92,7 +92,6 @@ def outcome_of_parts(
         interval=interval,
         threshold=threshold,
         status="undecided" if gaps and status == "passed" else status,
-        num_rows=0,
         note=note,
         parts=reported,
         row_ids=() if status == "passed" else wrong_ids(seen, worst.rows),
@@ -103,8 +102,8 @@ def outcome_of_parts(
 
 def wrong_ids(seen: Observations, rows: Booleans) -> tuple[str, ...]:
     """The first ids among some rows `[n]` that the soft prompt answers wrongly."""
-    hits = row_scores("exact_match", seen.targets, seen.systems["soft_prompt"])
-    return ids_of(seen, rows & (hits == 0))
+    right = hits(seen.targets, seen.systems["soft_prompt"].outputs)
+    return ids_of(seen, rows & (right == 0))
 
 
 def ids_of(seen: Observations, rows: Booleans) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ before anything is measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured, 
 from softprompt.evaluation.gates.parts import ids_of
 from softprompt.evaluation.measure import measure_difference
 from softprompt.evaluation.metrics import available, row_scores
-from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Observations
+from softprompt.evaluation.metrics.classification import hits
+from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Floats, Observations
 from softprompt.gate_specs import LOWER_IS_BETTER, METRICS_OF_TASK, Metric, Perturbation, RobustnessGate
 
 TITLES: dict[Perturbation, str] = {
@@ -51,8 +51,8 @@ def judge_robustness(gate: RobustnessGate, seen: Observations) -> GateResult:
 
 def _drop(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, metric: Metric, rule: str) -> GateResult:
     """Positive differences are a loss, also where lower numbers are better."""
-    these = replace(seen, rows=[seen.rows[row] for row in disturbed.rows])
-    clean = seen.systems["soft_prompt"].at(disturbed.rows)
+    these = seen.only(disturbed.rows)
+    clean = these.systems["soft_prompt"]
     better, worse = (disturbed.answers, clean) if metric in LOWER_IS_BETTER else (clean, disturbed.answers)
     drop = measure_difference(these, metric, better, worse, gate.confidence)
     part = len(disturbed.rows) < len(seen.rows)
@@ -71,13 +71,13 @@ def _drop(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, metric
 
 def _answers_come(gate: RobustnessGate, seen: Observations, disturbed: Disturbed, silent: Booleans) -> GateResult:
     """The share of disturbed inputs without a valid answer; one is too many, whatever loss the gate allows."""
-    these = replace(seen, rows=[seen.rows[row] for row in disturbed.rows])
+    these = seen.only(disturbed.rows)
     return by_fact(
         gate,
         rule=f"no disturbed input ({TITLES[gate.perturbation]}) without a valid answer",
         value=float(silent.mean()),
         threshold=0.0,
-        holds=not silent.any(),
+        holds=at_most,
         note=f"{int(silent.sum())} of {len(silent)} inputs got none",
         row_ids=ids_of(these, silent),
     )
@@ -87,16 +87,20 @@ def _without_finite_numbers(answers: Answers) -> Booleans:
     """`[m]`, answers whose probabilities are not all numbers."""
     if answers.probabilities is None:
         return np.zeros(len(answers.outputs), dtype=bool)
-    return np.array([not np.isfinite(each).all() for each in answers.probabilities], dtype=bool)
+    return np.array([not np.isfinite(each).all() for each in answers.probabilities])
 
 
 def _without_output(answers: Answers, labels: Sequence[str]) -> Booleans:
     """`[m]`, answers that are no label, or no text."""
-    return np.array([output not in labels if labels else not output.strip() for output in answers.outputs], dtype=bool)
+    return np.array([output not in labels if labels else not output.strip() for output in answers.outputs])
 
 
 def _worse_ids(seen: Observations, clean: Answers, disturbed: Answers) -> tuple[str, ...]:
     """Rows that are answered worse when disturbed, whatever the gate's metric is."""
-    metric: Metric = "rouge_l" if seen.task == "generation" else "accuracy"
-    before, after = (row_scores(metric, seen.targets, answers) for answers in (clean, disturbed))
-    return ids_of(seen, before > after)
+    return ids_of(seen, _scores(seen, clean) > _scores(seen, disturbed))
+
+
+def _scores(seen: Observations, answers: Answers) -> Floats:
+    if seen.task == "generation":
+        return row_scores("rouge_l", seen.targets, answers)
+    return hits(seen.targets, answers.outputs)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateResult
-from softprompt.evaluation.gates.outcome import not_measured
+from softprompt.evaluation.gates.outcome import at_least, at_most, not_measured
 from softprompt.evaluation.gates.parts import Part, outcome_of_parts
 from softprompt.evaluation.gates.subgroups import Subgroups, missing_note, subgroups_of
 from softprompt.evaluation.measure import measure
@@ -33,20 +33,21 @@ def judge_slices(gate: SlicesGate, seen: Observations) -> GateResult:
     if not available(gate.metric, seen.systems["soft_prompt"]):
         return not_measured(gate, rule=rule, threshold=threshold, note=f"the answers do not suffice to measure {title}")
     subgroups = subgroups_of(seen.rows, gate.columns, intersections=gate.intersections)
-    parts = [list(_slices(gate, seen, each) if floor else _pairs(gate, seen, each)) for each in subgroups]
+    parts = {each.title: list(_slices(gate, seen, each) if floor else _pairs(gate, seen, each)) for each in subgroups}
     what = "no slice" if floor else "no two slices"
+    gaps = [
+        f"{what} of {title} with {gate.min_rows} rows"
+        for title, found in parts.items()
+        if not any(part.interval for part in found)
+    ]
     return outcome_of_parts(
         gate,
         seen,
         rule=rule,
         threshold=threshold,
-        floor=floor,
-        parts=[part for each in parts for part in each],
-        gaps=[
-            f"{what} of {each.title} with {gate.min_rows} rows"
-            for each, found in zip(subgroups, parts, strict=True)
-            if not any(part.interval for part in found)
-        ],
+        holds=at_least if floor else at_most,
+        parts=[part for each in parts.values() for part in each],
+        gaps=gaps,
         notes=[missing_note(subgroups)],
     )
 

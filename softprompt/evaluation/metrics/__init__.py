@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from softprompt.errors import InvalidRequest, SoftpromptError
+from softprompt.errors import InvalidRequest
 from softprompt.evaluation.metrics.calibration import brier_scores, calibration_error
 from softprompt.evaluation.metrics.classification import balanced_accuracy, hits, macro_f1, macro_precision, macro_recall
 from softprompt.evaluation.metrics.corpus import bleu, bleu_scores, chrf, chrf_scores, length_ratio, perplexity
@@ -66,15 +66,14 @@ def statistic(
     Args:
         metric: Which one; `available` must say that it can be had.
         targets: The right answers, `[n]`.
-        answers: What the system said.
+        answers: What the system said; a label that is none of `labels`, as an old champion may have, is a wrong answer.
         labels: All labels, in the order of the probabilities; empty for a generation.
         spec: Rules of format and phrases.
 
     Raises:
         InvalidRequest: There are no rows, or what was answered cannot be measured.
-        SoftpromptError: An output is none of the labels.
     """
-    _check(metric, targets, answers, labels)
+    _check(metric, targets, answers)
     if metric in _OF_LABELS:
         return _OF_LABELS[metric](targets, answers.outputs)
     if metric in _OF_TEXTS:
@@ -90,7 +89,7 @@ def row_scores(
     metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str] = (), spec: EvaluationSpec | None = None
 ) -> Floats:
     """A score for each row, `[n]`; a metric without rows of its own (macro-F1, calibration) counts hits, like accuracy."""
-    _check(metric, targets, answers, labels)
+    _check(metric, targets, answers)
     if metric == "brier":
         return brier_scores(targets, answers, labels)
     if metric == "format_valid":
@@ -105,7 +104,7 @@ def mean(scores: Floats) -> Statistic:
     return lambda weights: np.asarray(weights @ scores / weights.sum(axis=1))
 
 
-def _check(metric: Metric, targets: Sequence[str], answers: Answers, labels: Sequence[str]) -> None:
+def _check(metric: Metric, targets: Sequence[str], answers: Answers) -> None:
     assert len(targets) == len(answers.outputs), "one answer for each target"
     if not targets:
         raise InvalidRequest(
@@ -113,9 +112,4 @@ def _check(metric: Metric, targets: Sequence[str], answers: Answers, labels: Seq
             expected="at least one test row",
             actual="0",
             hint="Give the dataset more rows, or take the slice out of the gates.",
-        )
-    strange = set(answers.outputs) - set(labels) if labels else set()
-    if strange:
-        raise SoftpromptError(
-            "A system answered with what is no label.", expected=", ".join(labels[:8]), actual=repr(min(strange))
         )

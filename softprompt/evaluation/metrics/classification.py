@@ -7,8 +7,8 @@ import numpy as np
 from softprompt.evaluation.observations import Booleans, Floats
 
 Ratio = Callable[[Floats, Floats, Floats], tuple[Floats, Floats, Booleans]]
-"""From rows rightly given a label, rows that deserve it and rows that were given it, `[S, labels]` each, to numerator, denominator,
-and which labels take part."""
+"""From rows rightly given a label, rows that deserve it and rows that were given it, `[S, labels]` each, to numerator,
+denominator, and which labels take part."""
 
 
 def hits(targets: Sequence[str], outputs: Sequence[str]) -> Floats:

@@ -69,7 +69,6 @@ def _accepts(schema: dict[str, Any] | None) -> Callable[[str], bool] | None:
         kind = validator_for(schema, default=Draft202012Validator)
         kind.check_schema(schema)
         validator = kind(schema, registry=Registry())
-        validator.is_valid(None)
     except SchemaError as error:
         raise InvalidRecipe("The JSON Schema is none.", where="evaluation.format.json_schema", actual=error.message) from None
 

@@ -13,7 +13,7 @@ from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.data.input_digests import digests_of, is_among, read_seen_inputs
 from softprompt.data.rows import Row
-from softprompt.errors import ServiceUnavailable
+from softprompt.errors import ServiceUnavailable, VerificationFailed
 from softprompt.evaluation.observations import Answers, Booleans
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.recipe import Recipe
@@ -60,7 +60,7 @@ def find_champion(
         if not champion.seen_inputs:
             return Champion(system, everything, "Its evidence does not say what it was tuned on, so no row could be left out.")
         seen = blobs.read(champion.seen_inputs, max_bytes=MAX_EVIDENCE_BYTES)
-    except ServiceUnavailable as error:
+    except (ServiceUnavailable, VerificationFailed) as error:
         return Champion(None, everything, f"Not compared: it cannot be had. {' '.join(str(error).split())}")
     known = read_seen_inputs(seen, source=f"seen inputs of prompt {champion.prompt}")
     comparable = ~is_among(digests_of(rows), known)

@@ -30,7 +30,7 @@ def some_texts(seed: int) -> list[str]:
     return list(dict.fromkeys(texts + changed))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=12), max_size=8))
 def test_piece_hashes_are_those_of_each_text_by_itself(texts):
     hashes, starts = piece_hashes(texts)

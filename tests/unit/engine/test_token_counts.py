@@ -44,7 +44,7 @@ def test_answer_lengths_are_those_of_the_examples(llama_directory, labels):
     assert task.answer_lengths(targets).tolist() == [len(example.answer_ids) for example in examples]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=60), st.sampled_from([None, "NFC"]))
 @example("\u0958" * 9, "NFC")  # becomes longer by composition
 def test_no_text_has_more_tokens_than_is_promised(text, form):

@@ -95,7 +95,8 @@ def test_a_sick_prompt(given, rule, value, threshold):
 
 
 def test_exactly_the_limits_are_healthy():
-    assert health(facts(norms=[10.0], moved=0.01)).status == "passed"
+    result = health(facts(norms=[10.0], moved=0.01))
+    assert (result.status, result.rule) == ("passed", f"every number of the prompt is finite; {MOVED_RULE}; {NORM_RULE}")
 
 
 def test_a_prompt_whose_numbers_nobody_measured():

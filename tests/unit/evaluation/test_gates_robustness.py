@@ -93,6 +93,12 @@ def test_a_text_that_is_a_little_worse_is_named_though_it_never_matched():
     assert (result.estimate, result.row_ids) == (0.0, ("row-39",))
 
 
+def test_labels_that_differ_in_a_mark_only_are_different_labels():
+    seen = seen_crowds([({"target": "A+"}, "A+")] * 40, labels=("A+", "A-"))
+    disturbed = {"typos": Disturbed(np.arange(40), Answers(("A+",) * 39 + ("A-",)))}
+    assert robustness(type(seen)(**(vars(seen) | {"disturbed": disturbed}))).row_ids == ("row-39",)
+
+
 def test_nothing_disturbed():
     for seen in (seen_disturbed("typos", right(10), []), seen_disturbed("long", right(10), right(10)), seen_crowds()):
         seen = type(seen)(**(vars(seen) | {"disturbed": {k: v for k, v in seen.disturbed.items() if k == "long"}}))

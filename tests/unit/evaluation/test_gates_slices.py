@@ -181,6 +181,22 @@ def test_a_gap_looks_at_all_pairs_and_the_widest_is_the_worst():
     assert result.note == "too few rows to judge region=d"
 
 
+def test_the_pair_above_the_limit_decides_a_gap_before_the_one_below():
+    above = [crowd(200, 180, region="north"), crowd(200, 130, region="south")]
+    below = [crowd(200, 180, plan="free"), crowd(200, 150, plan="paid")]
+    both = gap(*above, *below, columns=("region", "plan"))
+    alone, other = gap(*above), gap(*below, columns=("plan",))
+    assert (both.status, alone.status, other.status) == ("undecided", "undecided", "undecided")
+    assert both.rows_to_decide == twice(alone)
+    assert both.rows_to_decide != twice(other)
+
+
+def test_exactly_the_least_number_of_rows_is_enough_for_a_gap():
+    crowds = region("north", 30, 30), region("south", 30, 0)
+    assert gap(*crowds).status == "rejected"
+    assert gap(*crowds, min_rows=31).status == "undecided"
+
+
 def test_a_gap_is_never_between_columns():
     result = gap(crowd(100, 100, region="a"), crowd(100, 10, plan="b"), columns=("region", "plan"))
     assert (result.status, result.estimate) == ("undecided", None)

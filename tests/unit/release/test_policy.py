@@ -15,7 +15,7 @@ from softprompt.release.policy import (
     read_policy,
 )
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are busy
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])
 DIGESTS = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
 SHARES = st.lists(
     st.builds(

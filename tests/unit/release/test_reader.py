@@ -410,7 +410,7 @@ def tamper(objects, key, how, other, position, mask):
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=100)
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=100)
 def test_whatever_is_done_to_the_store_a_node_serves_only_what_was_published(history, make_prompt, tmp_path_factory, data):
     objects = dict(history.store.objects)
     keys = [*sorted(objects), generation_key("staging", 5), generation_key("staging", 6)]

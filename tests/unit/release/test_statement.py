@@ -20,7 +20,7 @@ from softprompt.release.statement import (
     to_statement,
 )
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines are busy
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])
 DIGESTS = st.integers(0, 7).map(lambda number: f"{number:064x}")
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 SHARES = st.lists(DIGESTS, min_size=1, max_size=3, unique=True).flatmap(

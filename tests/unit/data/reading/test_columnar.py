@@ -179,7 +179,7 @@ def test_a_page_that_claims_to_be_large_takes_no_memory(tmp_path):
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_columns_of_one_type_are_read_as_they_were(tmp_path_factory, data):
     name, num_rows = data.draw(st.sampled_from(sorted(WRITERS))), data.draw(st.integers(0, 200))
     kinds = [

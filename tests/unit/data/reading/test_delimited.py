@@ -93,7 +93,7 @@ cells = st.text(st.characters(exclude_characters="\0\ufeff", exclude_categories=
 
 
 @given(st.lists(st.tuples(cells, cells), max_size=6), st.sampled_from([",", "\t"]), st.sampled_from(["\n", "\r\n", "\r"]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_the_standard_writer_writes_is_read_back(rows, delimiter, end):
     text = io.StringIO(newline="")
     csv.writer(text, delimiter=delimiter, lineterminator=end, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
@@ -104,7 +104,7 @@ def test_what_the_standard_writer_writes_is_read_back(rows, delimiter, end):
 
 
 @given(st.lists(st.sampled_from([b'"', b'""', b",", b"\n", b"\r\n", b"a", b"\xff", b"\0", b"\xef\xbb\xbf"]), max_size=40))
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_any_bytes_give_records_or_a_refusal(parts):
     try:
         found = records(b"x,y\n" + b"".join(parts))

@@ -141,13 +141,13 @@ tokens = st.sampled_from(
 @example(b'{"a":1,"a" :2}')
 @example(b'{"a\\\\":1,"a\\\\" :2}')
 @example(b'{"a":"\\" ","a" :2}')
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_the_fast_parser_never_contradicts_the_strict_one(line):
     assert repr(records(line)) == repr(judged_strictly(line))
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), values, max_size=4), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_rows_that_python_writes_strictly_are_read_as_they_were(rows):
     strict = []
     for row in rows:

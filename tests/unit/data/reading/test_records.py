@@ -72,7 +72,7 @@ def folder(tmp_path_factory):
         max_size=8,
     )
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_typed_rows_are_the_same_in_every_format_and_compression(folder, rows):
     for ending, compress in COMPRESS.items():
         assert cells_of(folder, f"a.jsonl{ending}", compress(jsonl(rows))) == rows

@@ -17,7 +17,7 @@ def kinds(old, new) -> set[str]:
     return {found.what for found in drift(old, new)}
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.text(max_size=20), st.sampled_from("abc")), max_size=60))
 def test_a_dataset_has_not_drifted_from_itself(rows):
     profile = profile_of([text for text, _ in rows], [label for _, label in rows])
