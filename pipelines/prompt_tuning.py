@@ -22,7 +22,7 @@ from components.validate_dataset import validate_dataset
 
 DESCRIPTION = """Tune a soft prompt for one task on a frozen language model, judge it, register it, and publish it.
 
-recipe: a packaged name (demo, demo-replies, banking77), a file:// URI, or the YAML text of a recipe.
+recipe: a packaged name (demo, demo-replies, demo-faq, demo-answers, banking77), a file:// URI, or the YAML text of a recipe.
 base_model, channel, dataset, prompt_kind, prompt_name: override the recipe's; empty keeps it.
 num_tokens, num_workers: 0 keeps the recipe's. seed: -1 keeps the recipe's.
 

@@ -66,7 +66,9 @@ def demo(json_file: Json = None) -> None:
     epilog="Examples: [bold]softprompt run my-recipe.yaml --estimate[/] · [bold]softprompt run demo --kind deep --seed 1[/]"
 )
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, demo-replies, banking77.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe file, or the name of a packaged one: demo, demo-replies, demo-faq, demo-answers, ....")
+    ],
     estimate: Annotated[bool, typer.Option("--estimate", help="Say what the run would take, and stop.")] = False,
     json_file: Json = None,
     base_model: Base = "",

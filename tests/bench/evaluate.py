@@ -38,6 +38,9 @@ SHARED = Path(__file__).resolve().parents[3] / "shared"
 BATCH = 64
 SHAPES: tuple[tuple[PromptKind, int], ...] = (("shallow", 100), ("deep", 20))
 """softprompt's own defaults."""
+ONE_TOKEN_WORDS = ("red", "blue", "green", "one", "two", "three", "four", "yes", "no", "good", "bad", "day", "time", "man")
+ONE_TOKEN_WORDS += ("way", "work", "home", "water", "back", "right", "left", "name")
+"""Labels where each has to be one token; those that are more are left out."""
 SHORT_TOKENS, LONG_TOKENS = 6, 32
 """Of a label said as text, and of a sentence."""
 
@@ -64,31 +67,7 @@ class Scene:
     def one_token_labels(self) -> tuple[Answer, ...]:
         """As many answers of one token each as there are labels, at most 14."""
         encoder = EncodedTask.create(self.base.text, self.template, ()).encoder
-        words = [
-            "red",
-            "blue",
-            "green",
-            "one",
-            "two",
-            "three",
-            "four",
-            "yes",
-            "no",
-            "good",
-            "bad",
-            "day",
-            "time",
-            "man",
-            "way",
-            "work",
-            "home",
-            "water",
-            "back",
-            "right",
-            "left",
-            "name",
-        ]
-        single = [word for word in words if len(encoder.answer_ids(f" {word}")) == 1]
+        single = [word for word in ONE_TOKEN_WORDS if len(encoder.answer_ids(f" {word}")) == 1]
         return tuple(Answer(label=word, text=f" {word}") for word in single[: min(14, len(self.labels))])
 
 

@@ -65,7 +65,7 @@ def test_a_recipe_that_is_not_there_names_those_that_are(wish):
     assert "demo" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-replies"])
+@pytest.mark.parametrize("name", ["demo", "demo-replies", "demo-faq", "demo-answers"])
 def test_packaged_recipes_resolve_by_name(name):
     assert resolve_recipe(name).recipe.name
 

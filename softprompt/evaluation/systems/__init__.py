@@ -4,6 +4,7 @@ base_system.py  the frozen base behind a prompt, examples, an instruction, or no
 answering.py    rows -> answers, in this process or over Ray
 few_shot.py     examples in front of every row
 champion.py     what the channel serves now, on rows that it has not seen
+trained.py      LoRA and full fine-tuning of a copy of the base
 disturbed.py    the soft prompt on disturbed inputs
 earlier.py      an earlier dataset's test rows
 leakage.py      test rows that training saw
@@ -31,6 +32,7 @@ from softprompt.evaluation.systems.earlier import earlier_rows
 from softprompt.evaluation.systems.facts import facts_of
 from softprompt.evaluation.systems.few_shot import few_shot
 from softprompt.evaluation.systems.leakage import leaked_rows
+from softprompt.evaluation.systems.trained import trained_system
 from softprompt.progress import tell
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.training_log import TrainingLog
@@ -61,6 +63,7 @@ def observe(
     for system, how in bench.base_systems():
         bench.ask(system, how)
     bench.ask_champion()
+    bench.ask_trained()
     bench.add_classical()
     soft = BaseSystem.of_file(base, file)
     disturbed = dict(disturbed_answers(bench.answering, soft, rows, dataset, bench.answer_room()))
@@ -125,10 +128,10 @@ class _Bench:
         longest = max(len(encoder.answer_ids(text)) for text in texts) + 1
         return longest if manifest.answers else max(longest, manifest.max_new_tokens)
 
-    def ask(self, name: str, system: BaseSystem) -> None:
+    def ask(self, name: str, system: BaseSystem, *, here: bool = False) -> None:
         """Let a system answer; a baseline whose rows do not fit into the context is left out with a note."""
         try:
-            self.systems[name] = self.answering(system, self.rows)
+            self.systems[name] = self.answering(system, self.rows, here=here)
         except UnsupportedBaseModel as error:
             if name in INDISPENSABLE:
                 raise
@@ -150,6 +153,12 @@ class _Bench:
         if "champion" in self.systems:
             labels = tuple(answer.label for answer in self.file.manifest.answers)
             self.systems["champion"] = under_labels(self.systems["champion"], found.system.task.labels, labels)
+
+    def ask_trained(self) -> None:
+        """Train what the recipe wants to see trained besides, and let it answer."""
+        for method in self.resolved.recipe.evaluation.train:
+            system, self.notes[method] = trained_system(method, self.resolved, self.dataset)
+            self.ask(method, system, here=True)
 
     def add_classical(self) -> None:
         """The classical baseline's answers, which validation has written beside the rows."""

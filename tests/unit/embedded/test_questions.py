@@ -14,7 +14,7 @@ MADE = {faq: faq.generate_questions, answers: answers.generate_answers}
 def test_the_shipped_dataset_is_made_again_byte_for_byte(module, tmp_path):
     module.main(["--out", str(tmp_path / "again.jsonl")])
     assert (tmp_path / "again.jsonl").read_bytes() == module.DATASET.read_bytes()
-    assert module.DATASET.stat().st_size <= 250_000
+    assert module.DATASET.stat().st_size <= 400_000
     assert f"--rows {module.DATASET_ROWS} --seed {module.DATASET_SEED}" in module.__doc__
 
 
@@ -38,10 +38,10 @@ def test_an_answer_is_words_of_the_passage_or_says_that_there_are_none():
     rows = [json.loads(line) for line in answers.DATASET.read_text().splitlines()]
     for row in rows:
         assert row["question"] == answers.QUESTIONS[row["asked"]]
-        if row["answer"] != answers.NOT_SAID:
-            assert row["answer"] in row["passage"]
-            assert row["answer"].isdigit() == (row["asked"] == "order_id")
-        elif row["asked"] == "order_id":
-            assert not any(word.strip("#.,").isdigit() and len(word.strip("#.,")) == 6 for word in row["passage"].split()), row
+        if row["answer"] == answers.NOT_SAID:
+            assert row["asked"] == "when", "what is done is always said"
+        else:
+            assert row["answer"] in row["passage"].split("\nReply: ")[1]
     share = sum(row["answer"] == answers.NOT_SAID for row in rows) / len(rows)
     assert 0.15 < share < 0.35
+    assert len({row["answer"] for row in rows}) == 20
