@@ -65,7 +65,8 @@ def _trade_off(job: Job, state: PopulationState) -> TradeOff | None:
         return None
     runs = [run for run in state.runs if run.dropped_at is None]
     predicted = {run.number: probabilities_of(job, run).argmax(dim=1) for run in runs}
-    weights = {run.number: job.recipe.training_of(run.candidate).fairness.weight for run in runs}
+    asked = {run.number: job.recipe.training_of(run.candidate).fairness for run in runs}
+    weights = {number: one.weight for number, one in asked.items() if one}
     return trade_off(job, spec, predicted, weights, state.winner.number)
 
 

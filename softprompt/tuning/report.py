@@ -133,7 +133,8 @@ def _vote(spread: SeedSpread, kept: CandidateResult) -> str:
 
 def _trade_off_plot(found: TradeOff) -> object:
     marks = [
-        TradeOffMark(f"weight {point.weight:g}", point.gap, point.accuracy, point.candidate == found.kept) for point in found.points
+        TradeOffMark(f"weight {point.weight:g}", point.gap, point.accuracy, point.candidate == found.kept)
+        for point in found.points
     ]
     return trade_off_plot(marks, f"largest gap between groups, {found.criterion.replace('_', ' ')}", "validation accuracy")
 

@@ -61,7 +61,9 @@ def take_step(
     return loss.detach()
 
 
-def _backward(job: Job, module: Direct, rows: list[Example], size: int, denominator: int, fairness: FairTraining | None) -> Tensor:
+def _backward(
+    job: Job, module: Direct, rows: list[Example], size: int, denominator: int, fairness: FairTraining | None
+) -> Tensor:
     """Add the gradient of these rows' share of the loss, and of what stands beside it; returns that share of the loss."""
     prefix = job.strategy.prefix(module.prompt())
     shared, leaves = detach(prefix)
