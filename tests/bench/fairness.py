@@ -113,7 +113,6 @@ def table(results: Sequence[dict[str, Any]]) -> Iterator[BenchRow]:
             continue
         for name in (key for key in one if "gap" in key or "accuracy" in key):
             yield BenchRow.compare(f"{system}, seed {seed}, {name}", 100 * one[name], "points", 100 * plain[name])
-        yield BenchRow.compare(f"{system}, seed {seed}, time", one["seconds"], "s", plain["seconds"])
 
 
 def main() -> None:
