@@ -1,8 +1,8 @@
-"""Planted subgroup bias: tickets whose labels treat one region otherwise, to show that fairness can be mended. Standard library only.
+"""Planted subgroup bias: tickets whose labels treat one region otherwise, to show that fairness can be mended.
 
-The story: whoever labelled the tickets of one region sent most of them to one queue, where they wait. The
-model is never told the region; it learns it from what customers say of their bank, as models learn what nobody told them.
-The text says all that is needed to route the ticket rightly, so nothing is lost by treating the regions alike but the habit.
+The story: whoever labelled the tickets of one region sent most of them to one queue, where they wait. The model is never told
+the region; it learns it from what customers say of their bank, as models learn what nobody told them. The text says all that
+is needed to route the ticket rightly, so nothing is lost by treating the regions alike but the habit. Standard library only.
 """
 
 from __future__ import annotations

@@ -158,8 +158,9 @@ class GapPenalty(nn.Module):
 
 
 class Adversary(nn.Module):
-    """A network that tells the group from the answer, and whose success the prompt unlearns (Zhang et al. 2022, arXiv 2209.10222).
+    """A network that tells the group from the answer, and whose success the prompt unlearns.
 
+    Zhang et al. 2022 (FairReprogram, arXiv 2209.10222):
     `min over the prompt, max over the network: loss + weight * mean log d(group | answer)`, with the right answer beside the
     answer for equalised odds, and only rows of the label that matters for equal opportunity (Zhang, Lemoine & Mitchell 2018).
     Both sides take one step a batch, the prompt's through a reversed gradient (Ganin & Lempitsky 2015).

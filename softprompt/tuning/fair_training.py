@@ -84,7 +84,8 @@ class FairTraining:
 
     @property
     def _device(self) -> torch.device:
-        return next(iter(self.objective.state_dict().values())).device
+        tensor: Tensor = next(iter(self.objective.state_dict().values()))
+        return tensor.device
 
 
 def log_probabilities(job: Job, prefix: Prefix, rows: Sequence[Example]) -> Tensor:

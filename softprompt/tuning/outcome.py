@@ -53,7 +53,8 @@ def _warnings(job: Job, state: PopulationState, probabilities: dict[int, Tensor]
     winner = state.winner
     found = [
         _constant(job, probabilities.get(winner.number)),
-        diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
+        # Between weights of fairness the choice is the gap's.
+        None if state.max_accuracy_loss is not None else diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
         _few(job, best_look(winner)),
     ]
     return [*warnings_of(winner), *filter(None, found)]
@@ -65,7 +66,8 @@ def _trade_off(job: Job, state: PopulationState) -> TradeOff | None:
         return None
     runs = [run for run in state.runs if run.dropped_at is None]
     predicted = {run.number: probabilities_of(job, run).argmax(dim=1) for run in runs}
-    weights = {run.number: job.recipe.training_of(run.candidate).fairness.weight for run in runs}
+    asked = {run.number: job.recipe.training_of(run.candidate).fairness for run in runs}
+    weights = {number: one.weight for number, one in asked.items() if one}
     return trade_off(job, spec, predicted, weights, state.winner.number)
 
 

@@ -4,7 +4,7 @@
 
 18,800 embedded tickets, 8,800 to train on and 8,800 to test on, about 2,200 of each of four regions in both; 55 % of one region's
 tickets are labelled with one queue, whatever they are about (`softprompt.embedded.bias`). The demo's deep prompt on the embedded
-base, 300 steps, three seeds, without an objective, with the gap's and with the adversary's at their default weights. Gaps are
+base, 200 steps, three seeds, without an objective, with the gap's and with the adversary's at their default weights. Gaps are
 fairlearn's, the worst label's: of shares (demographic parity), and of true-positive rates by what is truly right (equal
 opportunity). Accuracy is given by the true labels, and by the labels as they are, where a fair prompt has to lose what the
 habit was worth. What is finished is kept in a folder: run it again and it goes on.
@@ -51,7 +51,7 @@ dataset:
   on_finding: {near_duplicates: ignore, leakage: ignore, wrong_labels: ignore, poison: ignore}
 task: {type: classification, template: "{text}\\n\\nQueue:"}
 prompt: {kind: deep, num_tokens: 20}
-training: {steps: 300, batch_size: 32, fairness: {column: region}}
+training: {steps: 200, batch_size: 32, fairness: {column: region}}
 gates: [{metric: accuracy, at_least: 0.5}]
 """
 SYSTEMS: dict[str, tuple[FairnessMethod, float]] = {
@@ -113,7 +113,6 @@ def table(results: Sequence[dict[str, Any]]) -> Iterator[BenchRow]:
             continue
         for name in (key for key in one if "gap" in key or "accuracy" in key):
             yield BenchRow.compare(f"{system}, seed {seed}, {name}", 100 * one[name], "points", 100 * plain[name])
-        yield BenchRow.compare(f"{system}, seed {seed}, time", one["seconds"], "s", plain["seconds"])
 
 
 def main() -> None:
@@ -125,7 +124,8 @@ def main() -> None:
     file = options.kept / "results.jsonl"
     results = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     done = {(one["system"], one["seed"]) for one in results}
-    cells = [(system, seed) for seed in range(1 if options.quick else 3) for system in list(SYSTEMS)[: 2 if options.quick else 3]]
+    seeds, systems = (range(1), ("without", "gap")) if options.quick else (range(3), tuple(SYSTEMS))
+    cells = [(system, seed) for seed in seeds for system in systems]
     job, test = load_job(options.kept)
     for system, seed in cells:
         if (system, seed) not in done:
@@ -133,7 +133,8 @@ def main() -> None:
             with file.open("a") as log:
                 log.write(json.dumps(results[-1]) + "\n")
             print(json.dumps(results[-1]), flush=True)
-    show("tickets with a planted bias, test rows", list(table([one for one in results if (one["system"], one["seed"]) in cells])), options.json)
+    wanted = [one for one in results if (one["system"], one["seed"]) in cells]
+    show("tickets with a planted bias, test rows", list(table(wanted)), options.json)
 
 
 if __name__ == "__main__":

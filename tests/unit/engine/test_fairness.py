@@ -181,7 +181,9 @@ ANSWERS = {"parting at once": [[10], [11, 12], [13]], "parting later": [[10, 11,
 
 
 @pytest.mark.parametrize("answers", list(ANSWERS))
-@pytest.mark.parametrize(("family", "kind"), [("llama", "shallow"), ("mistral-window", "deep"), ("t5", "shallow"), ("bart", "deep")])
+@pytest.mark.parametrize(
+    ("family", "kind"), [("llama", "shallow"), ("mistral-window", "deep"), ("t5", "shallow"), ("bart", "deep")]
+)
 def test_the_distribution_in_training_is_that_of_ranking_and_its_loss_is_the_loss(family, kind, answers):
     base, trie = tiny_base(family), AnswerTrie(ANSWERS[answers], 2)
     examples = [Example([20, 21, 22 + n], [*ANSWERS[answers][n % 3], 2], n % 3) for n in range(4)]

@@ -1,4 +1,4 @@
-"""A fairness objective trains exactly, with any workers and micro-batches and after any kill, and leaves nothing where it is not asked."""
+"""A fairness objective is the same with any workers, micro-batches and after any kill; none is left where none is asked for."""
 
 import socket
 from dataclasses import replace

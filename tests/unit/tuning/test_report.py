@@ -6,7 +6,14 @@ import pytest
 
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.report import name_of, role_of, winner_of, write_training_report
-from softprompt.tuning.training_log import CandidateResult, Measurement, SeedSpread, TrainingLog
+from softprompt.tuning.training_log import (
+    CandidateResult,
+    Measurement,
+    SeedSpread,
+    TradeOff,
+    TradeOffPoint,
+    TrainingLog,
+)
 from tests.builders import write_recipe
 
 STEPS = {0: (5, 10, 20), 1: (5,), 2: (5, 10), 3: (5, 10, 20)}
@@ -186,3 +193,40 @@ def test_the_winner_is_the_logs(page):
 
 def test_the_page_loads_nothing(page):
     assert not re.search(r'(src|href)="(?!#|data:)', page(log()))
+
+
+def trade_off(**changes):
+    points = (
+        TradeOffPoint(candidate=0, weight=0.0, accuracy=(0.86, 0.84, 0.88), gap=(0.50, 0.45, 0.55)),
+        TradeOffPoint(candidate=3, weight=10.0, accuracy=(0.85, 0.83, 0.87), gap=(0.05, 0.02, 0.08)),
+    )
+    fields = {
+        "column": "region",
+        "criterion": "equalised_odds",
+        "method": "gap",
+        "label": "",
+        "num_rows_by_group": {"uk": 300, "us": 1200},
+        "max_accuracy_loss": 2.0,
+        "points": points,
+        "kept": 3,
+    }
+    return TradeOff(**fields | changes)
+
+
+def test_fairness_shows_each_weight_what_was_kept_and_what_it_cost(page):
+    text = page(log(fairness=trade_off()))
+    part = text.split("<h2>Fairness</h2>")[1].split("<h2>Candidates</h2>")[0]
+    rows = [re.findall(r"<td.*?>(.*?)</td>", row) for row in re.findall(r"<tr>(<td.*?)</tr>", part)]
+    assert rows[0] == ["1", "0", "0.500", "0.450 to 0.550", "0.860", "0.840 to 0.880", ""]
+    assert rows[1][:3] == ["1, seed 7", "10", "0.050"]
+    assert "kept" in rows[1][-1]
+    assert "Kept: the smallest gap among those within 2 points of the best accuracy." in part
+    assert "Beside weight 0 the gap changes by -45.0 points and the accuracy by -1.0." in part
+    assert "uk 300, us 1,200" in part
+    assert "equalised odds: weight 0 0.500, 0.860; weight 10 0.050, 0.850" in part
+
+
+def test_one_weight_is_shown_without_a_rule(page):
+    alone = trade_off(points=trade_off().points[1:], max_accuracy_loss=None)
+    assert "One weight was asked for" in page(log(fairness=alone))
+    assert "<h2>Fairness</h2>" not in page(log())
