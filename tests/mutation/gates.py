@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 _EDGE = "a part on the threshold itself has no number of rows, and without one neither rule gives any"
+_AS_LONG = "each judged part has one status, so both are as long"
 _CANNOT_FAIL = "the words of an assertion that cannot fail"
 EQUIVALENT: dict[str, str] = {
     "wrong = [found for found in undecided if (found.estimate <= threshold if floor else found.estimate > threshold)]": _EDGE,
@@ -17,6 +18,9 @@ EQUIVALENT: dict[str, str] = {
     "reach = interval.estimate - interval.low if interval.estimate >= threshold else interval.high - interval.estimate": (
         "equality has returned above"
     ),
+    'undecided = [found for (found, _), each in zip(judged, statuses, strict=None) if each == "undecided"]': _AS_LONG,
+    'undecided = [found for (found, _), each in zip(judged, statuses, ) if each == "undecided"]': _AS_LONG,
+    'undecided = [found for (found, _), each in zip(judged, statuses, strict=False) if each == "undecided"]': _AS_LONG,
     'assert limit is not None, "XXa gate has one ruleXX"': _CANNOT_FAIL,
     'assert limit is not None, "A GATE HAS ONE RULE"': _CANNOT_FAIL,
 }
