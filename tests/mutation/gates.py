@@ -2,10 +2,12 @@
 
     python -m tests.mutation.gates [NAME ...]
 
-NAME: mutants to run, such as `softprompt.evaluation.gates.parts*`; without one, all of those that changed since the last run.
+NAME: mutants to run, such as `softprompt.evaluation.gates.parts*`; without one, all: 1,467 of them took 15 minutes on two cores
+that others used too.
 Exit code 1: a change went unnoticed that is not listed below as one that changes nothing.
 """
 
+import shutil
 import subprocess
 import sys
 
@@ -29,6 +31,7 @@ EQUIVALENT: dict[str, str] = {
 
 def main(names: list[str]) -> int:
     """Run, and compare what survived with the list."""
+    shutil.rmtree("mutants", ignore_errors=True)  # which tests run which function is known of the old code only
     subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", "2", *names], check=True)
     unnoticed = [(name, line) for name in survivors() for line in changed_lines(name) if line not in EQUIVALENT]
     for name, line in unnoticed:
