@@ -34,7 +34,7 @@ test-slow: $(VENV)/.dev ## Tests that take minutes
 test-kills: $(VENV)/.dev ## Kill workers, the controller and nodes of a real Ray training (about ten minutes)
 	$(BIN)/python -m pytest -m slow -s tests/integration/test_ray_kills.py $(ARGS)
 
-mutate: $(VENV)/.dev ## Change the gates' code in every way; each change that no test notices is named (about ten minutes)
+mutate: $(VENV)/.dev ## Change the gates' code in every way; each change that no test notices is named (about a quarter of an hour)
 	$(BIN)/python -m tests.mutation.gates $(ARGS)
 
 test-soak: $(VENV)/.dev ## Tests that take an hour or more

@@ -2,14 +2,17 @@
 
     python -m tests.mutation.gates [NAME ...]
 
-NAME: mutants to run, such as `softprompt.evaluation.gates.parts*`; without one, all of those that changed since the last run.
+NAME: mutants to run, such as `softprompt.evaluation.gates.parts*`; without one, all: 1,467 of them took 15 minutes on two cores
+that others used too.
 Exit code 1: a change went unnoticed that is not listed below as one that changes nothing.
 """
 
+import shutil
 import subprocess
 import sys
 
 _EDGE = "a part on the threshold itself has no number of rows, and without one neither rule gives any"
+_AS_LONG = "each judged part has one status, so both are as long"
 _CANNOT_FAIL = "the words of an assertion that cannot fail"
 EQUIVALENT: dict[str, str] = {
     "wrong = [found for found in undecided if (found.estimate <= threshold if floor else found.estimate > threshold)]": _EDGE,
@@ -17,6 +20,9 @@ EQUIVALENT: dict[str, str] = {
     "reach = interval.estimate - interval.low if interval.estimate >= threshold else interval.high - interval.estimate": (
         "equality has returned above"
     ),
+    'undecided = [found for (found, _), each in zip(judged, statuses, strict=None) if each == "undecided"]': _AS_LONG,
+    'undecided = [found for (found, _), each in zip(judged, statuses, ) if each == "undecided"]': _AS_LONG,
+    'undecided = [found for (found, _), each in zip(judged, statuses, strict=False) if each == "undecided"]': _AS_LONG,
     'assert limit is not None, "XXa gate has one ruleXX"': _CANNOT_FAIL,
     'assert limit is not None, "A GATE HAS ONE RULE"': _CANNOT_FAIL,
 }
@@ -25,6 +31,7 @@ EQUIVALENT: dict[str, str] = {
 
 def main(names: list[str]) -> int:
     """Run, and compare what survived with the list."""
+    shutil.rmtree("mutants", ignore_errors=True)  # which tests run which function is known of the old code only
     subprocess.run([sys.executable, "-m", "mutmut", "run", "--max-children", "2", *names], check=True)
     unnoticed = [(name, line) for name in survivors() for line in changed_lines(name) if line not in EQUIVALENT]
     for name, line in unnoticed:

@@ -42,9 +42,9 @@ def missing_note(subgroups: Sequence[Subgroups]) -> str:
 
 
 def _grouped(rows: Sequence[Row], columns: tuple[str, ...]) -> Subgroups:
-    names = np.array([_name(row, columns) for row in rows], dtype=object)
-    groups = {name: names == name for name in sorted(set(names)) if name}
-    return Subgroups(" and ".join(columns), groups, int((names == "").sum()))
+    names = [_name(row, columns) for row in rows]
+    groups = {name: np.array([each == name for each in names]) for name in sorted(set(names)) if name}
+    return Subgroups(" and ".join(columns), groups, names.count(""))
 
 
 def _name(row: Row, columns: tuple[str, ...]) -> str:
