@@ -55,6 +55,15 @@ def test_kfp_classification_metrics_are_the_confusion_matrix(passed_run):
     assert np.array_equal([row["row"] for row in matrix["rows"]], expected)
 
 
+def test_the_next_run_is_compared_with_what_the_channel_serves(passed_run, run_after_kill):
+    """The same recipe again: the champion is the same prompt, fetched from the store, and no test row is one that it has seen."""
+    assert report_of(passed_run).champion == ""
+    report = report_of(run_after_kill)
+    assert report.champion == passed_run.summary.prompt
+    assert [row.outputs["champion"] for row in report.rows] == [row.outputs["soft_prompt"] for row in report.rows]
+    assert "champion" not in report.notes
+
+
 def test_the_classical_answers_are_those_that_validation_kept_for_these_rows(passed_run):
     kept = read_baseline(passed_run.output("validate_dataset", "dataset"), "test")
     assert [row.outputs["classical"] for row in report_of(passed_run).rows] == kept

@@ -5,6 +5,7 @@ import json
 import re
 
 from softprompt.artifact import PromptFile
+from softprompt.data.dataset import read_part
 from softprompt.documents import sha256_hex
 from softprompt.release.publish_prompt import PublishOutcome
 from tests.runs import softprompt
@@ -98,3 +99,12 @@ def test_status_shows_the_channel_and_the_runs(run_after_kill):
     ]
     runs = [line.split() for line in result.stdout.splitlines() if re.match(r" 20\d{6}-", line)]
     assert [run[1:4] for run in runs] == [["colours", "passed", "1"]] * 2, "the killed one left none"
+
+
+def test_what_the_prompt_has_seen_is_evidence(passed_run, objects):
+    content = objects(passed_run)
+    state = generation(content, 2)["predicate"]["state"]
+    data = content[f"blobs/sha256/{state['approvals'][passed_run.summary.prompt]['evidence']['seen_inputs.bin']}"]
+    dataset = passed_run.output("validate_dataset", "dataset")
+    seen = {row.input_digest[:16] for part in ("train", "validation") for row in read_part(dataset, part)}
+    assert [data[at : at + 8].hex() for at in range(0, len(data), 8)] == sorted(seen)

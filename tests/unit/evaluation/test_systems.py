@@ -19,7 +19,7 @@ from softprompt.evaluation.systems.answering import Answering
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.evaluation.systems.facts import largest_embedding, relative_norms
 from softprompt.evaluation.systems.few_shot import chosen_rows, few_shot
-from softprompt.evaluation.systems.latency import added_latency_ms
+from softprompt.evaluation.systems.latency import _request, added_latency_ms
 from softprompt.evaluation.systems.leakage import leaked_rows
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.diagnosis import moved
@@ -235,19 +235,35 @@ def test_how_far_a_prompt_moved():
     assert moved(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])) == pytest.approx(0.2)
 
 
-def test_a_long_prompt_adds_time_and_none_is_added_by_nothing(scene):
-    here = scene()
-    soft = BaseSystem.of_file(here.base, here.file)
-    nothing = np.median(added_latency_ms(dataclasses.replace(soft, prompt=None), here.rows))
-    long = np.median(added_latency_ms(dataclasses.replace(soft, prompt=_wide(here.base)), here.rows, 9))
-    assert long > 1, "20,000 keys to look at in two layers"
-    assert abs(nothing) < long / 2
+def test_added_time_is_the_difference_of_requests_that_take_turns(scene, monkeypatch):
+    """By a clock of our own: a request with the prompt takes 7 ms, one without 5 ms, and which comes first alternates."""
+    here, clock, order = scene(), [0.0], []
+
+    def request(system, row):
+        def work():
+            order.append(bool(system.prompt))
+            clock[0] += 0.007 if system.prompt else 0.005
+
+        return work
+
+    monkeypatch.setattr("softprompt.evaluation.systems.latency._request", request)
+    monkeypatch.setattr("softprompt.evaluation.systems.latency.time.perf_counter", lambda: clock[0])
+    found = added_latency_ms(BaseSystem.of_file(here.base, here.file), here.rows, 4)
+    np.testing.assert_allclose(found, [2.0] * 4)
+    assert order[-8:] == [True, False, False, True] * 2
 
 
-def _wide(base):
-    from softprompt.engine.prompts import SoftPrompt
-
-    return SoftPrompt(random_prompt(base, "deep", num_tokens=20_000))
+def test_a_request_answers_as_the_predictor_does(scene):
+    for generation in (False, True):
+        here = scene(generation=generation)
+        soft = BaseSystem.of_file(here.base, here.file)
+        row = soft.input_ids(here.rows)[0]
+        found = _request(soft, row)()
+        expected = soft.predictor(here.resolved.recipe.evaluation, 16).predict_ids([row])[0]
+        if generation:
+            assert len(found[0]) == 16, "whatever it says, as many tokens with a prompt as without"
+        else:
+            np.testing.assert_allclose(found.exp()[0].numpy(), expected.probabilities, rtol=1e-5)
 
 
 # Rows that were seen
