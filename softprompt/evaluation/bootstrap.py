@@ -2,7 +2,8 @@
 
 Chosen by measurement (`docs/evaluation.md`, "How often the gates err"): BCa for a metric, since plain percentile limits pass a
 macro-F1 floor up to three times as often as they say; the wider of percentile limits and their mirror image for a difference of
-two systems, which BCa limits find up to 1.8 times as often as they say, and for a calibration error, which few rows make larger.
+two systems, where BCa limits err more often still, and for a calibration error, which few rows make larger. With few rows won
+and lost a difference passes a margin wrongly up to twice as often as it says, by these limits too.
 """
 
 from collections.abc import Callable, Iterator

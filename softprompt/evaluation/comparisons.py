@@ -107,5 +107,5 @@ def _comparison(
         p_value=min(p_value, 1.0),
         p_holm=1.0,
         num_rows=num_rows,
-        note=level_note(metric, num_rows),
+        note=level_note(metric, num_rows, paired=True),
     )

@@ -67,7 +67,7 @@ def bootstrap_interval(
         num_samples: Resamples `S`.
         reach: How far the truth may lie from the estimate without a sign of it in these rows (`unseen`); the interval is at
             least as wide.
-        wide: `bootstrap.wide_limits` instead, which keep the level of differences and of calibration errors.
+        wide: `bootstrap.wide_limits` instead, which err less often for differences and calibration errors.
 
     Raises:
         SoftpromptError: The statistic is not a finite number.

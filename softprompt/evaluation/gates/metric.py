@@ -82,7 +82,7 @@ def _note(gate: MetricGate, seen: Observations, rows: Booleans) -> str:
     """What a reviewer should know about the number."""
     targets = {seen.targets[row] for row in np.flatnonzero(rows)} if gate.metric in OF_LABELS else set()
     alike = f"all these rows have the label {min(targets)}" if len(targets) == 1 else ""
-    return "; ".join(note for note in (alike, level_note(gate.metric, int(rows.sum()))) if note)
+    return "; ".join(note for note in (alike, level_note(gate.metric, int(rows.sum()), paired=bool(gate.baseline))) if note)
 
 
 def _slice(gate: MetricGate, seen: Observations) -> Booleans:

@@ -5,7 +5,7 @@ import pytest
 
 from softprompt.evaluation.bootstrap import acceleration_of, left_out_groups
 from softprompt.evaluation.intervals import bootstrap_interval
-from softprompt.evaluation.measure import reach_of
+from softprompt.evaluation.measure import level_note, reach_of
 from softprompt.evaluation.metrics import statistic
 from softprompt.evaluation.observations import Answers
 from tests.bench import gate_errors
@@ -34,12 +34,23 @@ def test_gates_of_proportions_keep_their_level(kind):
     assert max(cell.wrongly_passed for cell in cells) > 0.005, "a gate that never passes keeps every level"
 
 
+KNOWN_MISSES = {"macro_f1_paired--0.05": 0.05}
+"""Wrongly passed at worst, where a bootstrap does not keep its level; `docs/evaluation.md` and the gate's note say so."""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BOOTSTRAP, ids=name_of)
-def test_bootstrapped_gates_keep_their_level(kind):
-    """Fewer simulations and rows: a bound that is twice missed shows."""
-    worst = max(simulate([kind], (100, 400), 1000), key=lambda cell: cell.wrongly_passed)
-    assert worst.wrongly_passed <= NOMINAL + HALF_A_POINT + noise(1000, errors=3), worst
+def test_bootstrapped_gates_err_no_more_often_than_documented(kind):
+    worst = max(simulate([kind], (100, 200, 400), 1000), key=lambda cell: cell.wrongly_passed)
+    bound = KNOWN_MISSES.get(name_of(kind), NOMINAL + HALF_A_POINT)
+    assert worst.wrongly_passed <= bound + noise(1000, errors=3), worst
+
+
+def test_a_gate_whose_level_is_not_kept_says_so():
+    assert level_note("accuracy", 200, paired=True) == level_note("macro_f1", 200) == ""
+    assert "5 % instead of 2.5 %" in level_note("macro_f1", 200, paired=True)
+    assert "not simulated" in level_note("bleu", 200)
+    assert "not simulated below 50 rows" in level_note("macro_f1", 49)
 
 
 def test_the_grid_is_the_declared_one():

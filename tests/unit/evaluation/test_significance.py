@@ -1,5 +1,7 @@
 """Tests of equality against published examples, statsmodels, scipy and enumeration."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -50,9 +52,18 @@ def test_no_difference_at_all_is_no_evidence_and_resamples_bound_the_rest():
     assert bootstrap_p(np.full(999, 0.5), 0.5) == pytest.approx(0.001)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_equals_statsmodels(p_values):
-    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
+def test_holm_is_bonferroni_over_every_set_of_hypotheses(p_values):
+    """The closure principle (Marcus, Peritz & Gabriel 1976): the largest corrected value among all sets that one is in."""
+    places = range(len(p_values))
+    sets = [chosen for size in range(1, len(p_values) + 1) for chosen in combinations(places, size)]
+    expected = [max(min(1.0, len(s) * min(p_values[i] for i in s)) for s in sets if place in s) for place in places]
+    assert holm(p_values) == pytest.approx(expected)
+
+
+def test_holm_equals_statsmodels():
+    p_values = np.random.default_rng(0).beta(0.3, 2, 40).round(2)
+    assert holm(p_values.tolist()) == pytest.approx(multipletests(p_values, method="holm")[1].tolist())
 
 
 def test_nothing_to_correct():
