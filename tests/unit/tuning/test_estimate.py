@@ -21,9 +21,9 @@ def counted(monkeypatch):
     batches = []
     real = loop.take_step
 
-    def take_step(job, training, module, optimiser, examples, workers):
+    def take_step(job, training, module, optimiser, examples, *more):
         batches.append(examples)
-        return real(job, training, module, optimiser, examples, workers)
+        return real(job, training, module, optimiser, examples, *more)
 
     monkeypatch.setattr(loop, "take_step", take_step)
     return batches
