@@ -2,12 +2,13 @@
 
     python -m tests.bench.fairness [--quick] [--json FILE] [--kept FOLDER]
 
-18,800 embedded tickets, 8,800 to train on and 8,800 to test on, about 2,200 of each of four regions in both; 55 % of one region's
-tickets are labelled with one queue, whatever they are about (`softprompt.embedded.bias`). The demo's deep prompt on the embedded
-base, 200 steps, three seeds, without an objective, with the gap's and with the adversary's at their default weights, and with less of the gap's. Gaps are
-fairlearn's, the worst label's: of shares (demographic parity), and of true-positive rates by what is truly right (equal
-opportunity). Accuracy is given by the true labels, and by the labels as they are, where a fair prompt has to lose what the
-habit was worth. What is finished is kept in a folder: run it again and it goes on.
+18,800 embedded tickets, 8,800 to train on and 8,800 to test on, about 2,200 of each of four regions in both; 55 % of one
+region's tickets are labelled with one queue, whatever they are about (`softprompt.embedded.bias`). The demo's deep prompt on
+the embedded base, 200 steps, three seeds, without an objective, with the gap's and with the adversary's at their default
+weights, and with less of the gap's. Gaps are fairlearn's, the worst label's: of shares (demographic parity), and of true-
+positive rates by what is truly right (equal opportunity). Accuracy is given by the true labels, and by the labels as they
+are, where a fair prompt has to lose what the habit was worth. What is finished is kept in a folder: run it again and it goes
+on.
 """
 
 import json
