@@ -151,13 +151,13 @@ def _measured(before: GateReport, after: GateReport) -> list[tuple[Measured, Mea
 
 
 def _gates(before: GateReport, after: GateReport) -> list[GatePair]:
-    old, new = ({gate.rule: gate for gate in report.gates} for report in (before, after))
+    old, new = ({gate.name: gate for gate in report.gates} for report in (before, after))
     found = []
-    for rule in dict.fromkeys([*new, *old]):
-        a, b = old.get(rule), new.get(rule)
+    for name, either in {**new, **{name: gate for name, gate in old.items() if name not in new}}.items():
+        a, b = old.get(name), new.get(name)
         found.append(
             GatePair(
-                rule=rule,
+                rule=either.rule,
                 before=a.status if a else "",
                 after=b.status if b else "",
                 estimate_before=a.estimate if a else None,

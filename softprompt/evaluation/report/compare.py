@@ -25,7 +25,7 @@ def write_comparison(path: Path, found: SideBySide) -> None:
         measured=[(METRIC_TITLES[old.metric], old, new) for old, new in found.measured],
         plots=[
             (
-                METRIC_TITLES[old.metric].capitalize(),
+                _sentence(METRIC_TITLES[old.metric]),
                 estimates_plot(
                     [(side.name, each.estimate, each.low, each.high) for side, each in zip(sides, (old, new), strict=True)],
                     METRIC_TITLES[old.metric],
