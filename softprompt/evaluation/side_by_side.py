@@ -153,7 +153,7 @@ def _measured(before: GateReport, after: GateReport) -> list[tuple[Measured, Mea
 def _gates(before: GateReport, after: GateReport) -> list[GatePair]:
     old, new = ({gate.name: gate for gate in report.gates} for report in (before, after))
     found = []
-    for name, either in {**new, **{name: gate for name, gate in old.items() if name not in new}}.items():
+    for name, either in (new | {name: gate for name, gate in old.items() if name not in new}).items():
         a, b = old.get(name), new.get(name)
         found.append(
             GatePair(
