@@ -54,7 +54,9 @@ def _warnings(job: Job, state: PopulationState, probabilities: dict[int, Tensor]
     found = [
         _constant(job, probabilities.get(winner.number)),
         # Between weights of fairness the choice is the gap's.
-        None if state.max_accuracy_loss is not None else diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
+        None
+        if state.max_accuracy_loss is not None
+        else diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
         _few(job, best_look(winner)),
     ]
     return [*warnings_of(winner), *filter(None, found)]
