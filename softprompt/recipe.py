@@ -36,7 +36,7 @@ SetAction = Literal["refuse", "warn", "ignore"]
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 """What was best on Banking77 (docs/tuning-log.md)."""
-FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 10.0, "adversary": 1.0}
+FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
 """What halved the gap on tickets with a planted one (docs/fairness.md)."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
@@ -313,12 +313,12 @@ class FairnessSpec(Document):
     """`gap`: the squared difference between groups' mean probabilities. `adversary`: a network that tells the group from the
     answer is trained beside the prompt, which learns to deceive it (Zhang et al. 2022)."""
     weight: float | None = Field(default=None, ge=0)
-    """Of the objective beside the loss; 0: train without it, and measure. Default: 10 for a gap, 1 for an adversary."""
+    """Of the objective beside the loss; 0: train without it, and measure. Default: 3 for a gap, 1 for an adversary."""
     label: str = ""
     """The label that matters (the favourable one). Empty: every label."""
     weights: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(), max_length=16)
     """Train one candidate for each of these weights, draw accuracy against gap, and keep one by `max_accuracy_loss`. Such as
-    `[0, 3, 10, 30]`; with 0 among them the page shows what fairness costs."""
+    `[0, 1, 3, 10]`; with 0 among them the page shows what fairness costs."""
     max_accuracy_loss: float = Field(default=2.0, ge=0, le=100)
     """Of the candidates within so many points of the best validation accuracy, the one with the smallest gap is kept."""
 

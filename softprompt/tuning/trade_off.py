@@ -53,7 +53,7 @@ def _accuracy(job: Job, predicted: Tensor) -> tuple[float, float, float]:
 
 
 def _gap(job: Job, spec: FairnessSpec, predicted: Tensor) -> tuple[float, float, float]:
-    """The largest gap, and its percentile bootstrap."""
+    """The largest gap, and its percentile bootstrap, which lies rather high: resampling adds noise, and a maximum collects it."""
     assert job.groups is not None
     answers = torch.tensor([example.answer for example in job.validation])
     groups = torch.tensor([example.group for example in job.validation])
@@ -67,4 +67,4 @@ def _gap(job: Job, spec: FairnessSpec, predicted: Tensor) -> tuple[float, float,
     shares = (times @ said.flatten(1)) / (times @ rows.flatten(1)).clamp_min(1)
     estimate, *samples = largest_gap(shares.reshape(-1, *known.shape), known).tolist()
     low, high = np.quantile(samples, [0.025, 0.975])
-    return estimate, float(low), float(high)
+    return estimate, min(estimate, float(low)), max(estimate, float(high))

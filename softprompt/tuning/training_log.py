@@ -72,7 +72,7 @@ class TradeOffPoint(Document):
     accuracy: tuple[float, float, float]
     """Estimate, low, high: Clopper & Pearson's interval."""
     gap: tuple[float, float, float]
-    """Estimate, low, high: percentile bootstrap over rows. A largest difference is never below 0, so neither is the interval."""
+    """Estimate, low, high: percentile bootstrap over rows, which for a largest difference lies rather high."""
 
 
 class TradeOff(Document):

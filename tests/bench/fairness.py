@@ -2,13 +2,12 @@
 
     python -m tests.bench.fairness [--quick] [--json FILE] [--kept FOLDER]
 
-18,800 embedded tickets, 8,800 to train on and 8,800 to test on, about 2,200 of each of four regions in both; 55 % of one
-region's tickets are labelled with one queue, whatever they are about (`softprompt.embedded.bias`). The demo's deep prompt on
-the embedded base, 200 steps, three seeds, without an objective, with the gap's and with the adversary's at their default
-weights, and with less of the gap's. Gaps are fairlearn's, the worst label's: of shares (demographic parity), and of true-
-positive rates by what is truly right (equal opportunity). Accuracy is given by the true labels, and by the labels as they
-are, where a fair prompt has to lose what the habit was worth. What is finished is kept in a folder: run it again and it goes
-on.
+18,800 embedded tickets, 8,800 to train on and 8,800 to test on, about 2,200 of each of four regions in both; 55 % of one region's
+tickets are labelled with one queue, whatever they are about (`softprompt.embedded.bias`). The demo's deep prompt on the embedded
+base, 200 steps, three seeds, without an objective, with the gap's and the adversary's at their default weights, and with more of
+the gap's. Gaps are fairlearn's, the worst label's: of shares (demographic parity), and of true-positive rates by what is truly
+right (equal opportunity). Accuracy is given by the true labels, and by the labels as they are, where a fair prompt has to lose
+what the habit was worth. What is finished is kept in a folder: run it again and it goes on.
 """
 
 import json
@@ -58,7 +57,7 @@ gates: [{metric: accuracy, at_least: 0.5}]
 SYSTEMS: dict[str, tuple[FairnessMethod, float]] = {
     "without": ("gap", 0.0),
     "gap": ("gap", FAIRNESS_WEIGHTS["gap"]),
-    "gap, weight 3": ("gap", 3.0),
+    "gap, weight 10": ("gap", 10.0),
     "adversary": ("adversary", FAIRNESS_WEIGHTS["adversary"]),
 }
 Strings = NDArray[np.str_]

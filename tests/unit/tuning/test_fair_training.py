@@ -202,7 +202,7 @@ def test_weights_are_candidates_that_all_go_to_the_end_and_the_page_shows_each(j
         assert point.accuracy[0] == pytest.approx(run.loop.best_look.validation_accuracy, abs=0.02)
         assert point.gap[0] == pytest.approx(run.loop.best_look.validation_gap, abs=0.05)
         assert point.accuracy[1] <= point.accuracy[0] <= point.accuracy[2]
-        assert 0 <= point.gap[1] <= point.gap[2] <= 1
+        assert 0 <= point.gap[1] <= point.gap[0] <= point.gap[2] <= 1
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     save_checkpoint(folder, state, {})
