@@ -16,7 +16,7 @@ from softprompt.cli import _readable_errors, app
 from softprompt.errors import SoftpromptError
 from softprompt.resolve import find_recipe, packaged_recipes
 
-COMMANDS = ["demo", "run", "validate", "compile", "schema", "ask", "inspect", "status", "serve", "ui"]
+COMMANDS = ["demo", "run", "validate", "compile", "schema", "ask", "inspect", "compare", "status", "serve", "ui"]
 HEAVY = ["torch", "transformers", "kfp", "mlflow", "ray", "boto3", "pyarrow", "sklearn"]
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SoftpromptError)]
 
@@ -94,7 +94,7 @@ class TestSchema:
         schema = self.schema
         jsonschema.Draft202012Validator.check_schema(schema)
         for name, part in schema["$defs"].items():
-            for key, field in part["properties"].items():
+            for key, field in part.get("properties", {}).items():
                 assert "const" in field or field.get("description"), f"{name}.{key}"
 
     @pytest.mark.parametrize("name", packaged_recipes())
