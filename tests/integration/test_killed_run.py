@@ -20,14 +20,12 @@ def all_gone(home, *, within_seconds=30.0):
     return left
 
 
-@pytest.mark.slow
 def test_after_a_kill_in_the_middle_of_training_a_new_run_succeeds(run_after_kill):
     assert run_after_kill.lines_before_kill[-1].startswith("  step 3/6")
     assert run_after_kill.process.returncode == 0, run_after_kill.process.stdout + run_after_kill.process.stderr
     assert run_after_kill.process.stderr == ""
 
 
-@pytest.mark.slow
 def test_the_new_run_is_as_good_as_one_that_followed_no_kill(run_after_kill, passed_run):
     assert run_after_kill.summary.prompt == passed_run.summary.prompt
     found = dict(run_after_kill.summary.metrics)
@@ -36,7 +34,6 @@ def test_the_new_run_is_as_good_as_one_that_followed_no_kill(run_after_kill, pas
     assert run_after_kill.summary.version == passed_run.summary.version
 
 
-@pytest.mark.slow
 def test_the_killed_run_left_no_prompt_that_looks_finished(run_after_kill, passed_run):
     finished = [passed_run.summary.folder, run_after_kill.summary.folder]
     (killed,) = [folder for folder in run_after_kill.home.glob("runs/*") if str(folder) not in finished]
