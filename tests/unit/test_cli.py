@@ -12,7 +12,8 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from softprompt import __version__, errors
-from softprompt.cli import _readable_errors, app
+from softprompt.cli import app
+from softprompt.cli.terminal import readable_errors
 from softprompt.errors import SoftpromptError
 from softprompt.resolve import find_recipe, packaged_recipes
 
@@ -113,7 +114,7 @@ class TestSchema:
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_an_error_is_told_with_its_name_and_ends_with_its_code(kind, capsys):
-    with pytest.raises(typer.Exit) as caught, _readable_errors():
+    with pytest.raises(typer.Exit) as caught, readable_errors():
         raise kind("It failed.", where="there", hint="Mend it.")
     assert caught.value.exit_code == kind.exit_code
     told = capsys.readouterr().err
@@ -122,13 +123,13 @@ def test_an_error_is_told_with_its_name_and_ends_with_its_code(kind, capsys):
 
 
 def test_a_message_is_printed_as_it_is_even_where_it_looks_like_markup(capsys):
-    with pytest.raises(typer.Exit), _readable_errors():
+    with pytest.raises(typer.Exit), readable_errors():
         raise SoftpromptError("It [red]failed[/red] at [/] :warning: " + "x" * 300)
     assert "It [red]failed[/red] at [/] :warning: " + "x" * 300 in capsys.readouterr().err
 
 
 def test_ctrl_c_is_not_a_stack_trace(capsys):
-    with pytest.raises(SystemExit) as caught, _readable_errors():
+    with pytest.raises(SystemExit) as caught, readable_errors():
         raise KeyboardInterrupt
     assert caught.value.code == 130
     assert "interrupted" in capsys.readouterr().err

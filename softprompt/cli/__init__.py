@@ -1,0 +1,19 @@
+"""The command line. Thin: each command reads its arguments, calls the library, and shows the result.
+
+    app.py            the application and what its overview says
+    terminal.py       where commands print, and how errors are told
+    runs.py           demo, run, validate, compile, schema
+    prompts.py        ask, inspect, compare
+    formats.py        export, import
+    review.py         review list, show, approve, reject, log
+    release.py        release propose, plan, apply, status
+    release_care.py   release init, keygen, root, history, trace, revoke, restore, verify, gc
+    serving.py        status, serve, ui
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+from softprompt.cli import formats, prompts, release, release_care, review, runs, serving
+from softprompt.cli.app import app, main
+
+__all__ = ["app", "formats", "main", "prompts", "release", "release_care", "review", "runs", "serving"]

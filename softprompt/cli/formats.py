@@ -1,0 +1,1 @@
+"""`softprompt export` and `softprompt import`: prompt files to other formats and back."""

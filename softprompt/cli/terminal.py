@@ -1,0 +1,48 @@
+"""Where commands print, how they tell errors, and what paths on the command line mean."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from softprompt.errors import InvalidRequest, SoftpromptError
+
+console = Console(emoji=False)
+problems = Console(stderr=True, emoji=False)
+
+Base = Annotated[
+    str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")
+]
+
+
+def refuse_missing_folders(*files: Path | None) -> None:
+    """A page that cannot be written is found out before the work."""
+    for file in filter(None, files):
+        if not file.absolute().parent.is_dir():
+            raise InvalidRequest("There is no such folder to write to.", where=str(file.absolute().parent))
+
+
+def absolute(path_or_uri: str) -> str:
+    """A path on the command line counts from here, not from the recipe's folder."""
+    return str(Path(path_or_uri).absolute()) if path_or_uri and "://" not in path_or_uri else path_or_uri
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """An error of ours as its message and exit code; a stack trace for faults of ours only."""
+    try:
+        yield
+    except SoftpromptError as error:
+        if error.exit_code == 1:
+            traceback.print_exc()
+        problems.print(f"[red]{type(error).__name__}[/]", highlight=False)
+        problems.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        problems.print("interrupted; a new run starts afresh", highlight=False)
+        sys.exit(130)
