@@ -13,7 +13,7 @@ from softprompt.data.dataset import read_manifest
 from softprompt.data.input_digests import seen_inputs
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import InvalidRequest
-from softprompt.release.init_channel import init_channel
+from softprompt.release.init_channel import ROOT_KEY_FILE, allow_audit, init_channel
 from softprompt.release.layout import blob_key
 from softprompt.release.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
 from softprompt.release.publish_prompt import PublishOutcome, publish_prompt
@@ -170,3 +170,5 @@ def _begin_laptop_channel(settings: Settings) -> None:
         policy.write_text(LAPTOP_POLICY)
     if not settings.trust_root.is_file() or not settings.signing_key(LAPTOP_CHANNEL).is_file():
         init_channel(LAPTOP_CHANNEL, store=open_store(settings.store), keys_dir=settings.keys, trust_root=settings.trust_root)
+    if not settings.audit_key(LAPTOP_CHANNEL).is_file() and (settings.keys / ROOT_KEY_FILE).is_file():
+        allow_audit(LAPTOP_CHANNEL, keys_dir=settings.keys, trust_root=settings.trust_root, holder="this laptop")

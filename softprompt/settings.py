@@ -4,7 +4,8 @@
     SOFTPROMPT_STORE        `s3://BUCKET[/PREFIX]` that channels live in; unset: the embedded S3 server's
     SOFTPROMPT_POLICIES     folder with <channel>/_policy.yaml; default <home>/environments
     SOFTPROMPT_TRUST_ROOT   the trust root; default <home>/trust/root.json
-    SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`; default <home>/keys
+    SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`, and of a reviewer's
+                            audit-<channel>.pem; default <home>/keys
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
@@ -53,6 +54,10 @@ class Settings:
     def signing_key(self, channel: str) -> Path:
         """The private key that signs a channel, where this machine has it."""
         return self.keys / f"publish-{channel}.pem"
+
+    def audit_key(self, channel: str) -> Path:
+        """The private key that signs a channel's review decisions, where this machine has it."""
+        return self.keys / f"audit-{channel}.pem"
 
     @property
     def node_state(self) -> Path:

@@ -21,6 +21,7 @@ from softprompt.release.publisher import Publisher
 from softprompt.release.statement import ChannelState
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import (
+    AuditKey,
     ChannelTrust,
     PublicKey,
     PublishingKey,
@@ -48,6 +49,11 @@ class InitOutcome(Document):
 def publishing_key_file(keys_dir: Path, channel: str) -> Path:
     """Where the private key lies that signs a channel."""
     return keys_dir / f"publish-{channel}.pem"
+
+
+def audit_key_file(keys_dir: Path, channel: str) -> Path:
+    """Where the private key lies that signs a channel's review decisions."""
+    return keys_dir / f"audit-{channel}.pem"
 
 
 def init_channel(
@@ -94,6 +100,38 @@ def init_channel(
     )
 
 
+def allow_audit(channel: str, *, keys_dir: Path, trust_root: Path, holder: str) -> None:
+    """Make a key for a channel's review decisions and list it in the trust root; what is there already stays.
+
+    Args:
+        channel: Name; the trust root knows it.
+        keys_dir: Folder of `root.pem`; gets `audit-<channel>.pem`, readable by its owner only.
+        trust_root: File to add the key to, which counts its version up.
+        holder: Whose key it is, for people.
+
+    Raises:
+        InvalidRequest: The trust root does not know the channel, or relies on another root key, or the key publishes.
+    """
+    with file_lock(keys_dir / "init.lock"):
+        old = load_trust_root(trust_root)
+        old.channel(channel)
+        path = audit_key_file(keys_dir, channel)
+        if not path.exists():
+            write_durably(path, CryptoSigner.generate_ed25519().private_bytes, mode=0o600)
+        public = load_signer(path).public_key
+        if public.keyid in old.audit_keys:
+            return
+        if public.keyid in old.publishing_keys:
+            raise InvalidRequest("A publishing key may not sign review decisions.", where=str(path), hint="Take that file away.")
+        root_signer = load_signer(keys_dir / ROOT_KEY_FILE)
+        _check_root_key(old, root_signer, trust_root)
+        key = AuditKey(**PublicKey.of(public).model_dump(), channels=(channel,), holder=holder)
+        new = TrustRoot.model_validate(
+            dict(old) | {"version": old.version + 1, "audit_keys": old.audit_keys | {public.keyid: key}}
+        )
+        write_durably(trust_root, sign_trust_root(new, root_signer))
+
+
 def _key(path: Path, trust_root: Path, channel: str = "") -> CryptoSigner:
     """The signer of a key file, which is made if it is missing and nobody relies on it yet."""
     if not path.exists():
@@ -118,8 +156,7 @@ def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: Cry
     old = load_trust_root(path) if path.exists() else TrustRoot(version=1, root_key_id=root_id, root_key=root_key)
     if channel in old.channels:
         return old
-    if old.root_key != root_key:
-        raise InvalidRequest("The root key is not the trust root's.", where=str(path), expected=old.root_key_id, actual=root_id)
+    _check_root_key(old, root_signer, path)
     key = PublishingKey(**PublicKey.of(signer.public_key).model_dump(), channels=(channel,))
     new = TrustRoot(
         version=old.version + path.exists(),
@@ -127,6 +164,17 @@ def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: Cry
         root_key=root_key,
         channels=old.channels | {channel: ChannelTrust(id=uuid.uuid4().hex)},
         publishing_keys=old.publishing_keys | {signer.public_key.keyid: key},
+        audit_keys=old.audit_keys,
     )
     write_durably(path, sign_trust_root(new, root_signer))
     return new
+
+
+def _check_root_key(root: TrustRoot, signer: CryptoSigner, path: Path) -> None:
+    if root.root_key != PublicKey.of(signer.public_key):
+        raise InvalidRequest(
+            "The root key is not the trust root's.",
+            where=str(path),
+            expected=root.root_key_id,
+            actual=signer.public_key.keyid,
+        )

@@ -9,7 +9,7 @@ only their owner may read.
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 
 from softprompt.artifact import Sha256
@@ -53,6 +53,20 @@ class PublishingKey(PublicKey):
     channels: tuple[Name, ...]
 
 
+class AuditKey(PublicKey):
+    """A key that may sign review decisions (`audit`), and of which channels; never a generation."""
+
+    channels: tuple[Name, ...]
+    holder: str = Field(default="", max_length=256)
+    """Whose key it is, as the owner of the root key knows them."""
+    last_record: dict[Name, int] = Field(default_factory=dict)
+    """Channel -> number of the last decision that it may have signed: a key goes out of use, and its past decisions stay."""
+
+    def may_sign(self, channel: str, number: int) -> bool:
+        """Whether this key's signature counts on a channel's review decision."""
+        return channel in self.channels and number <= self.last_record.get(channel, number)
+
+
 class ChannelTrust(Document):
     """What is known about one channel before anything of it was read."""
 
@@ -72,13 +86,30 @@ class TrustRoot(Document):
     channels: dict[Name, ChannelTrust] = Field(default_factory=dict)
     publishing_keys: dict[Sha256, PublishingKey] = Field(default_factory=dict)
     """Key id -> key."""
+    audit_keys: dict[Sha256, AuditKey] = Field(default_factory=dict)
+    """Key id -> key; none of them publishes, and no publishing key is one."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        unknown = {channel for key in self.publishing_keys.values() for channel in key.channels} - self.channels.keys()
-        if unknown:
-            raise ValueError(f"publishing_keys: name unknown channels {sorted(unknown)}")
+        for field, keys in (("publishing_keys", self.publishing_keys), ("audit_keys", self.audit_keys)):
+            unknown = {channel for key in keys.values() for channel in key.channels} - self.channels.keys()
+            if unknown:
+                raise ValueError(f"{field}: name unknown channels {sorted(unknown)}")
+        # By what they are, not by the id that the root gives them.
+        publishing, audit = (
+            {(key.scheme, key.public) for key in keys.values()} for keys in (self.publishing_keys, self.audit_keys)
+        )
+        if publishing & audit:
+            raise ValueError("audit_keys: one is also a publishing key")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_audit_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A root that was signed before there were audit keys keeps its bytes."""
+        content: dict[str, Any] = serialise(self)
+        if not self.audit_keys:
+            del content["audit_keys"]
+        return content
 
     def channel(self, name: str) -> ChannelTrust:
         """What is known about a channel. InvalidRequest: nothing."""
@@ -92,8 +123,12 @@ class TrustRoot(Document):
         return self.channels[name]
 
     def keys_for(self, channel: str) -> tuple[Key, ...]:
-        """The keys that may sign this channel."""
+        """The keys that may sign this channel's generations."""
         return tuple(key.key(key_id) for key_id, key in self.publishing_keys.items() if channel in key.channels)
+
+    def audit_keys_for(self, channel: str, number: int) -> tuple[Key, ...]:
+        """The keys that may have signed a channel's review decision of this number."""
+        return tuple(key.key(key_id) for key_id, key in self.audit_keys.items() if key.may_sign(channel, number))
 
 
 def sign_trust_root(root: TrustRoot, signer: Signer) -> bytes:

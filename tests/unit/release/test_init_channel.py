@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from softprompt.errors import InvalidRequest
-from softprompt.release.init_channel import init_channel
+from softprompt.release.init_channel import allow_audit, audit_key_file, init_channel
 from softprompt.release.layout import generation_key
 from softprompt.release.policy import LAPTOP_POLICY
 from softprompt.release.trust import load_signer, load_trust_root
@@ -130,3 +130,34 @@ def test_an_unreachable_store_leaves_something_to_go_on_with(channel, make_promp
     assert load_trust_root(other.trust_root) == root
     other.write_policy(LAPTOP_POLICY)
     assert other.publish(make_prompt()).outcome == "published"
+
+
+def allow(channel, **changes):
+    given = {"keys_dir": channel.folder / "keys", "trust_root": channel.trust_root, "holder": "Ada"}
+    allow_audit("staging", **(given | changes))
+
+
+def test_a_key_for_decisions_is_made_and_listed_once_and_a_new_channel_keeps_it(channel):
+    before = load_trust_root(channel.trust_root)
+    allow(channel)
+    allow(channel)
+    root = load_trust_root(channel.trust_root)
+    path = audit_key_file(channel.folder / "keys", "staging")
+    (key,) = root.audit_keys_for("staging", 1)
+    assert key.keyid == load_signer(path).public_key.keyid
+    assert root.audit_keys[key.keyid].holder == "Ada"
+    assert (root.version, root.publishing_keys) == (2, before.publishing_keys)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    init_channel("production", store=channel.store, keys_dir=channel.folder / "keys", trust_root=channel.trust_root)
+    assert load_trust_root(channel.trust_root).audit_keys == root.audit_keys
+
+
+def test_a_publishing_key_does_not_become_an_audit_key(channel):
+    audit_key_file(channel.folder / "keys", "staging").write_bytes(channel.signing_key.read_bytes())
+    with pytest.raises(InvalidRequest, match="publishing key may not sign review decisions"):
+        allow(channel)
+
+
+def test_an_audit_key_for_no_channel_is_not_made(channel):
+    with pytest.raises(InvalidRequest, match="does not know this channel"):
+        allow_audit("elsewhere", keys_dir=channel.folder / "keys", trust_root=channel.trust_root, holder="")

@@ -9,6 +9,7 @@ from securesystemslib.signer import CryptoSigner
 from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release.trust import (
+    AuditKey,
     ChannelTrust,
     PublicKey,
     PublishingKey,
@@ -21,6 +22,7 @@ from softprompt.release.trust import (
 
 ROOT = CryptoSigner.generate_ed25519()
 ED25519 = CryptoSigner.generate_ed25519()
+AUDITOR = CryptoSigner.generate_ed25519()
 ECDSA = CryptoSigner(ec.generate_private_key(ec.SECP256R1()))
 
 
@@ -53,6 +55,39 @@ def test_a_key_may_sign_its_own_channels_only():
     assert root().keys_for("elsewhere") == ()
     with pytest.raises(InvalidRequest, match=r"(?s)does not know this channel.*production, staging"):
         root().channel("elsewhere")
+
+
+def audit_key(signer, **changes):
+    given = PublicKey.of(signer.public_key).model_dump() | {"channels": ("staging",), "holder": "Ada"}
+    return {signer.public_key.keyid: AuditKey(**(given | changes))}
+
+
+def test_an_audit_key_signs_decisions_of_its_channels_and_no_generation():
+    trusted = root(audit_keys=audit_key(AUDITOR))
+    assert [key.keyid for key in trusted.audit_keys_for("staging", 1)] == [AUDITOR.public_key.keyid]
+    assert trusted.audit_keys_for("production", 1) == ()
+    assert [key.keyid for key in trusted.keys_for("staging")] == [ED25519.public_key.keyid]
+    assert verify_trust_root(sign_trust_root(trusted, ROOT), source="here") == trusted
+
+
+def test_an_audit_key_that_went_out_of_use_counts_on_what_it_signed_before():
+    trusted = root(audit_keys=audit_key(AUDITOR, last_record={"staging": 41}))
+    assert [len(trusted.audit_keys_for("staging", number)) for number in (1, 41, 42)] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [(audit_key(ED25519), "also a publishing key"), (audit_key(AUDITOR, channels=("elsewhere",)), "unknown channels")],
+)
+def test_an_audit_key_that_publishes_or_is_for_no_channel_is_refused(keys, message):
+    with pytest.raises(ValueError, match=message):
+        root(audit_keys=keys)
+
+
+def test_a_publishing_key_is_no_audit_key_under_another_id_either():
+    (key,) = audit_key(ED25519).values()
+    with pytest.raises(ValueError, match="also a publishing key"):
+        root(audit_keys={"0" * 64: key})
 
 
 @pytest.mark.parametrize("signer", [ED25519, ECDSA], ids=["ed25519", "ecdsa"])
