@@ -16,11 +16,12 @@ from typing import Literal
 from securesystemslib.signer import Signer
 
 from softprompt.documents import Document
-from softprompt.errors import InvalidRequest, PublishUnknown, StoreUnavailable, VerificationFailed
+from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
 from softprompt.release import envelope
 from softprompt.release.blobs import put_blobs
 from softprompt.release.channel import ChannelLog, Head, verify_generation
+from softprompt.release.commit import commit, read_back
 from softprompt.release.durable import file_lock, read_if_there, write_durably
 from softprompt.release.layout import (
     CLOCK_SKEW_SECONDS,
@@ -36,7 +37,6 @@ from softprompt.release.store import probe_conditional_writes
 from softprompt.release.trust import PublicKey
 
 _RACES = 20
-_SENDS = 5
 _PAUSE_SECONDS = 0.2
 
 Decision = Callable[[Generation], Plan]
@@ -83,6 +83,7 @@ class Publisher:
         self._log, self._signer, self._clock = log, signer, clock
         self._journal = state_dir / f"{log.channel}.journal.json"
         self._lock = state_dir / f"{log.channel}.lock"
+        self._hint = f"Run the same publish again with the same state folder ({state_dir}): it finds out."
 
     def publish(self, decide: Decision, *, blobs: Mapping[str, bytes], git_commit: str = "") -> Published:
         """State what `decide` plans, unless the channel states it already.
@@ -202,43 +203,9 @@ class Publisher:
         data = envelope.sign(to_statement(generation), self._signer)
         journal = _Journal(channel=generation.channel, generation=generation.generation, envelope=data.decode())
         write_durably(self._journal, journal.to_bytes())
-        won = self._create(generation_key(generation.channel, generation.generation), data)
+        won = commit(self._log.store, generation_key(generation.channel, generation.generation), data, hint=self._hint)
         self._journal.unlink()
         return won
-
-    def _create(self, key: str, data: bytes) -> bool:
-        """Send the bytes until the key holds somebody's; whether they are ours."""
-        for attempt in range(1, _SENDS + 1):
-            try:
-                answer = self._log.store.create(key, data)
-            except StoreUnavailable as error:
-                if attempt == 1:
-                    raise  # it certainly did not happen
-                raise self._unknown(key, error.actual) from None
-            if answer == "created":
-                return True
-            # The trap: a refusal may be for our own success. Equal bytes have one publish_id, and nobody else has ours.
-            found = self._read_back(key)
-            if found is not None:
-                return found == data
-            time.sleep(_PAUSE_SECONDS * attempt)
-        raise self._unknown(key, f"no answer and no object, {_SENDS} times")
-
-    def _read_back(self, key: str) -> bytes | None:
-        try:
-            return self._log.store.get(key, max_bytes=MAX_ENVELOPE_BYTES)
-        except VerificationFailed:
-            return b""  # too large to be ours
-        except StoreUnavailable as error:
-            raise self._unknown(key, error.actual) from None
-
-    def _unknown(self, key: str, actual: str) -> PublishUnknown:
-        return PublishUnknown(
-            "The store did not confirm a publish, and could not be asked whether it took effect.",
-            where=f"{self._log.store.uri}, key {key}",
-            actual=actual,
-            hint=f"Run the same publish again with the same state folder ({self._journal.parent}): it finds out.",
-        )
 
     def _recover(self, decide: Decision) -> Published | None:
         """Resolve what a killed publish left; the result, if it did what is asked for now."""
@@ -254,7 +221,7 @@ class Publisher:
             journal = _Journal.from_bytes(written, source=str(self._journal))
             key = generation_key(self._log.channel, journal.generation)
             data = journal.envelope.encode()
-            if journal.channel != self._log.channel or self._read_back(key) != data:
+            if journal.channel != self._log.channel or read_back(self._log.store, key, hint=self._hint) != data:
                 return None
             generation = verify_generation(
                 data,

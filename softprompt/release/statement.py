@@ -6,17 +6,15 @@ sign. Signing is `envelope`'s business, and whether a generation may be believed
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from softprompt.artifact import Sha256
-from softprompt.documents import Document, canonical_json, parse_json, sha256_hex
-from softprompt.errors import VerificationFailed
+from softprompt.documents import Document
 from softprompt.recipe import Name
+from softprompt.release.in_toto import StatementType
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:softprompt:generation:v1"
 MAX_SKIPPED = 1000
 
 Numerics = Literal["float32", "bfloat16"]
@@ -164,45 +162,12 @@ class Generation(Document):
         return self.generation - len(self.skipped) - 1
 
 
-def to_statement(generation: Generation) -> bytes:
-    """The canonical bytes of the in-toto statement to sign."""
-    return canonical_json(
-        {
-            "_type": STATEMENT_TYPE,
-            "subject": [{"digest": {"sha256": digest}} for digest in sorted(generation.state.digests)],
-            "predicateType": PREDICATE_TYPE,
-            "predicate": generation.model_dump(mode="json"),
-        }
-    )
-
-
-def from_statement(data: bytes, *, source: str) -> Generation:
-    """Read a statement strictly; its signature must have been verified.
-
-    Args:
-        data: The payload of an envelope.
-        source: Where it comes from, for messages.
-
-    Raises:
-        VerificationFailed: Not a statement about a generation, of a version that this softprompt does not know, not
-            canonical, or its subjects are not its prompts.
-    """
-    content: Any = parse_json(data, source=source, max_bytes=Generation.max_bytes)
-    kind = content.get("predicateType") if isinstance(content, dict) else None
-    if kind != PREDICATE_TYPE:
-        raise VerificationFailed(
-            "A signed statement is not about a generation that this softprompt understands.",
-            where=source,
-            expected=PREDICATE_TYPE,
-            actual=str(kind),
-            hint="Update softprompt on this machine.",
-        )
-    generation = Generation.from_bytes(canonical_json(content.get("predicate")), source=source)
-    if to_statement(generation) != data:
-        raise VerificationFailed(
-            "A signed statement is not in the one form that its content has.",
-            where=source,
-            expected=f"canonical bytes with sha256 {sha256_hex(to_statement(generation))}",
-            actual=f"sha256 {sha256_hex(data)}",
-        )
-    return generation
+_STATEMENT = StatementType(
+    predicate_type="urn:softprompt:generation:v1",
+    document=Generation,
+    subjects=lambda generation: generation.state.digests,
+    name="generation",
+)
+# What is signed, and how it is read again once its signature has been verified.
+to_statement = _STATEMENT.write
+from_statement = _STATEMENT.read

@@ -40,6 +40,7 @@ def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between attempts."""
     monkeypatch.setattr("softprompt.release.store._PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("softprompt.release.publisher._PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("softprompt.release.commit._PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")
