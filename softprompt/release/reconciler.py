@@ -7,7 +7,8 @@ of its own.
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
@@ -22,6 +23,14 @@ from softprompt.release.statement import Approval, Generation, Served, Share
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import load_signer, load_trust_root
 
+ReviewLookup = Callable[[str, str, str], str]
+"""(registered name, version, prompt's digest) -> the version's tag `review.status`; empty: not set, or no such version."""
+
+
+def not_reviewed(name: str, version: str, prompt: str) -> str:
+    """The lookup where there is no registry to ask."""
+    return ""
+
 
 class Desire:
     """What a checkout wants of one channel, with everything that it names fetched and verified.
@@ -29,7 +38,7 @@ class Desire:
     Args:
         environments: The folder that holds `<channel>/`, in a Git checkout without uncommitted changes.
         log: The channel.
-        review_status: MLflow version -> its tag `review.status`, for policies that require a review.
+        review_status: Asks the registry; used only for what the policy requires a review of.
         clock: Seconds since 1970.
 
     Raises:
@@ -42,7 +51,7 @@ class Desire:
         environments: Path,
         log: ChannelLog,
         *,
-        review_status: Mapping[str, str],
+        review_status: ReviewLookup,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.commit = _commit(environments)
@@ -55,23 +64,34 @@ class Desire:
                 expected="authority: git",
             )
         self._names = read_desired(environments, log.channel)
+        self._review_status = review_status
         self._facts: dict[str, PromptFacts] = {}
+        self._versions: dict[str, list[tuple[str, str]]] = {}
         self.blobs: dict[str, bytes] = {}
-        self._fetch(review_status)
+        self._fetch()
 
     def plan(self, head: Generation) -> Plan:
         """What would change. InvalidRequest: the head was computed from a commit that this one does not follow."""
         _check_order(self._environments, head.git_commit, self.commit)
         changes = [Change(name, _served(desired)) for name, desired in self._names.items()]
         lately = lately_served(self._log, head.state, self._policy, self._clock())
-        return plan_changes(head.state, changes, self._facts, self._policy, now=self._clock(), served_lately=lately)
+        facts = {digest: fact if digest in lately else self._reviewed(fact) for digest, fact in self._facts.items()}
+        return plan_changes(head.state, changes, facts, self._policy, now=self._clock(), served_lately=lately)
 
-    def _fetch(self, review_status: Mapping[str, str]) -> None:
+    def _reviewed(self, fact: PromptFacts) -> PromptFacts:
+        """With the tag of its version; under two names both versions have to be approved. Rolling back asks no registry."""
+        if not self._policy.review_required:
+            return fact
+        found = (self._review_status(name, version, fact.digest) for name, version in self._versions[fact.digest])
+        return replace(fact, review_status=next((status for status in found if status != "approved"), "approved"))
+
+    def _fetch(self) -> None:
         source = Blobs(self._log.store)
         for name, share in ((name, share) for name, desired in self._names.items() for share in desired.shares):
             approval = _approval(source, share, where=f"{self._log.channel}/{name}.yaml")
             prompt = source.prompt(share.prompt)
-            self._facts[share.prompt] = _fact(prompt, approval, review_status)
+            self._facts[share.prompt] = _fact(prompt, approval)
+            self._versions.setdefault(share.prompt, []).append((name, approval.model_version))
             self.blobs |= prompt_blobs(prompt) | {share.approval: approval.to_bytes()}
             self.blobs |= {digest: source.read(digest, max_bytes=MAX_EVIDENCE_BYTES) for digest in approval.evidence.values()}
 
@@ -82,7 +102,7 @@ def plan_channel(
     *,
     store: ObjectStore,
     trust_root: Path,
-    review_status: Mapping[str, str] | None = None,
+    review_status: ReviewLookup = not_reviewed,
     clock: Callable[[], float] = time.time,
 ) -> Plan:
     """What publishing a checkout would change in a channel, or why it may not; writes nothing.
@@ -92,7 +112,7 @@ def plan_channel(
         channel: Name.
         store: Where the channel lies.
         trust_root: The trust root's file.
-        review_status: MLflow version -> its tag `review.status`.
+        review_status: Asks the registry; used only for what the policy requires a review of.
         clock: Seconds since 1970.
 
     Raises:
@@ -100,7 +120,7 @@ def plan_channel(
         StoreUnavailable: The store does not answer.
     """
     log = ChannelLog(store, channel, load_trust_root(trust_root))
-    desire = Desire(environments, log, review_status=review_status or {}, clock=clock)
+    desire = Desire(environments, log, review_status=review_status, clock=clock)
     head = log.head()
     if head is None:
         raise InvalidRequest("The channel has no generation that verifies.", where=channel, hint="Run `softprompt release init`.")
@@ -115,7 +135,7 @@ def apply_channel(
     trust_root: Path,
     signing_key: Path,
     state_dir: Path,
-    review_status: Mapping[str, str] | None = None,
+    review_status: ReviewLookup = not_reviewed,
     clock: Callable[[], float] = time.time,
 ) -> PublishOutcome:
     """Make a channel serve what a checkout says.
@@ -127,7 +147,7 @@ def apply_channel(
         trust_root: The trust root's file.
         signing_key: PEM file of a key that may sign this channel.
         state_dir: For journals.
-        review_status: MLflow version -> its tag `review.status`.
+        review_status: Asks the registry; used only for what the policy requires a review of.
         clock: Seconds since 1970.
 
     Raises:
@@ -135,7 +155,7 @@ def apply_channel(
         StoreUnavailable, PublishUnknown: As `Publisher.publish` does.
     """
     log = ChannelLog(store, channel, load_trust_root(trust_root))
-    desire = Desire(environments, log, review_status=review_status or {}, clock=clock)
+    desire = Desire(environments, log, review_status=review_status, clock=clock)
     publisher = Publisher(log=log, signer=load_signer(signing_key), state_dir=state_dir, clock=clock)
     done = publisher.publish(desire.plan, blobs=desire.blobs, git_commit=desire.commit)
     return PublishOutcome(
@@ -163,10 +183,9 @@ def _approval(source: Blobs, share: DesiredShare, *, where: str) -> Approval:
     return approval
 
 
-def _fact(prompt: PromptFile, approval: Approval, review_status: Mapping[str, str]) -> PromptFacts:
+def _fact(prompt: PromptFile, approval: Approval) -> PromptFacts:
     manifest = prompt.manifest
-    status = review_status.get(approval.model_version, "")
-    return PromptFacts(prompt.digest, manifest.kind, manifest.base_fingerprint, approval, status)
+    return PromptFacts(prompt.digest, manifest.kind, manifest.base_fingerprint, approval, review_status="")
 
 
 def _served(desired: Desired) -> Served | None:

@@ -131,10 +131,53 @@ def test_a_canary_is_two_prompts_with_weights(repository, make_prompt):
     assert served.pinned
 
 
+class Registry:
+    """Tags `review.status` of versions, and who asked for them."""
+
+    def __init__(self, **tags):
+        self.tags, self.asked = tags, []
+
+    def __call__(self, name, version, prompt):
+        self.asked.append((name, version, prompt))
+        return self.tags.get(name, "")
+
+
+REVIEWED = GIT_POLICY + "review_required: true\n"
+
+
 def test_a_review_is_needed_where_the_policy_says_so(repository, make_prompt):
-    repository.commit(greeting=repository.propose(make_prompt()), _policy=GIT_POLICY + "review_required: true\n")
+    repository.commit(greeting=repository.propose(make_prompt()), _policy=REVIEWED)
     assert "not reviewed" in repository.plan().reasons[0]
-    assert repository.plan(review_status={"greeting/1": "approved"}).outcome == "change"
+    assert "review.status is rejected" in repository.plan(review_status=Registry(greeting="rejected")).reasons[0]
+    registry = Registry(greeting="approved")
+    assert repository.plan(review_status=registry).outcome == "change"
+    assert registry.asked == [("greeting", "greeting/1", make_prompt().digest)]
+
+
+def test_a_prompt_under_two_names_needs_the_review_of_both(repository, make_prompt):
+    """Version 1 of one name says nothing about version 1 of another."""
+    farewell = repository.propose(make_prompt(), name="farewell", model_version="1")
+    greeting = repository.propose(make_prompt(), model_version="1")
+    repository.commit(greeting=greeting, farewell=farewell, _policy=REVIEWED)
+    for approved in ("greeting", "farewell"):
+        assert repository.plan(review_status=Registry(**{approved: "approved"})).outcome == "refused"
+    assert repository.plan(review_status=Registry(greeting="approved", farewell="approved")).outcome == "change"
+
+
+def test_what_was_served_lately_comes_back_without_a_registry(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt(1)), _policy=REVIEWED)
+    repository.apply(review_status=Registry(greeting="approved"))
+    repository.commit(greeting=repository.propose(make_prompt(2)))
+    repository.apply(review_status=Registry(greeting="approved"))
+    repository.git("revert", "--no-edit", "HEAD")
+    registry = Registry()
+    assert (repository.apply(review_status=registry).generation, registry.asked) == (4, [])
+
+
+def test_without_such_a_policy_no_registry_is_asked(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    registry = Registry()
+    assert (repository.plan(review_status=registry).outcome, registry.asked) == ("change", [])
 
 
 def test_a_prompt_on_the_wrong_base_is_refused(repository, make_prompt):
