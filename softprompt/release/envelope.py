@@ -78,6 +78,11 @@ def peek(data: bytes, *, source: str) -> bytes:
     return bytes(_parse(data, source).payload)
 
 
+def signers(data: bytes, *, source: str) -> tuple[str, ...]:
+    """The ids of the keys that an envelope says it is signed with; nobody has verified it yet."""
+    return tuple(_parse(data, source).signatures)
+
+
 def _parse(data: bytes, source: str) -> Envelope:
     form = _Form.from_bytes(data, source=source)
     try:

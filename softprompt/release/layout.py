@@ -2,6 +2,7 @@
 
     blobs/sha256/<hex>                                prompt file parts, manifests, evidence
     channels/<channel>/<generation, 12 digits>.json   signed generation; creating it is the commit
+    audit/<channel>/<number, 12 digits>.json          signed review decision; numbered and chained like generations
     proposals/<channel>/<name>/<hex>.yaml             what a pipeline asks Git to take over
     probe/conditional-write                           one constant object, see `store.probe_conditional_writes`
 
@@ -27,6 +28,7 @@ MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 LAST_NUMBER = 10**12 - 1
 
 _GENERATION = re.compile(r"channels/([a-z0-9-]+)/([0-9]{12})\.json")
+_AUDIT = re.compile(r"audit/([a-z0-9-]+)/([0-9]{12})\.json")
 
 
 def blob_key(digest: str) -> str:
@@ -46,11 +48,30 @@ def generation_key(channel: str, number: int) -> str:
 
 def generation_number(channel: str, key: str) -> int | None:
     """The number in a generation's key; None for every other key."""
-    match = _GENERATION.fullmatch(key)
-    number = int(match[2]) if match and match[1] == channel else 0
-    return number or None
+    return _number(_GENERATION, channel, key)
+
+
+def audit_prefix(channel: str) -> str:
+    """What the keys of all review decisions of a channel begin with."""
+    return f"audit/{channel}/"
+
+
+def audit_key(channel: str, number: int) -> str:
+    """Key of one review decision; alphabetical order is numerical order."""
+    return f"audit/{channel}/{number:012d}.json"
+
+
+def audit_number(channel: str, key: str) -> int | None:
+    """The number in a review decision's key; None for every other key."""
+    return _number(_AUDIT, channel, key)
 
 
 def proposal_key(channel: str, name: str, text: bytes) -> str:
     """Key of a proposed `<name>.yaml`; the same text has the same key."""
     return f"proposals/{channel}/{name}/{sha256_hex(text)}.yaml"
+
+
+def _number(form: re.Pattern[str], channel: str, key: str) -> int | None:
+    match = form.fullmatch(key)
+    number = int(match[2]) if match and match[1] == channel else 0
+    return number or None
