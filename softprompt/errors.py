@@ -12,6 +12,7 @@
     ├── ServiceUnavailable             5   a service failed
     │   ├── StoreUnavailable           5   ... the object store
     │   ├── TrackingUnavailable        5   ... the MLflow tracking server
+    │   ├── GitUnavailable             5   ... the Git remote
     │   └── VerificationFailed         5   ... delivered something that does not verify
     ├── GatesUndecided                 6   the evidence was not enough for a verdict
     └── PublishUnknown                 7   nobody can say whether a publish took effect
@@ -111,6 +112,10 @@ class StoreUnavailable(ServiceUnavailable):
 
 class TrackingUnavailable(ServiceUnavailable):
     """The MLflow tracking server did not answer."""
+
+
+class GitUnavailable(ServiceUnavailable):
+    """The Git remote did not answer, or refused."""
 
 
 class VerificationFailed(ServiceUnavailable):

@@ -74,7 +74,7 @@ def put_blobs(store: ObjectStore, blobs: Mapping[str, bytes]) -> None:
     Raises:
         StoreUnavailable: One of them could not be written.
     """
-    for digest, data in blobs.items():
+    for digest in blobs:
         age = store.age_seconds(blob_key(digest))
         if age is None or age > GC_GRACE_SECONDS / 2:
-            store.put(blob_key(digest), data)
+            store.put(blob_key(digest), blobs[digest])

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from softprompt.documents import sha256_hex
-from softprompt.errors import VerificationFailed
+from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release import envelope
 from softprompt.release.layout import MAX_ENVELOPE_BYTES, channel_prefix, generation_key, generation_number
 from softprompt.release.statement import Generation, from_statement, parse_time
@@ -156,3 +156,20 @@ def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoo
             actual=str(number),
         )
     return generation
+
+
+def newest(log: ChannelLog) -> Head:
+    """The newest generation that verifies.
+
+    Raises:
+        InvalidRequest: None does: the channel was never begun here, or store and trust root do not belong together.
+        StoreUnavailable: The store does not answer.
+    """
+    head = log.head()
+    if head is None:
+        raise InvalidRequest(
+            "The channel has no generation that verifies in this store.",
+            where=f"{log.store.uri}, channel {log.channel}",
+            hint="Run `softprompt release init` for it, or check store and trust root.",
+        )
+    return head

@@ -29,6 +29,7 @@ LAST_NUMBER = 10**12 - 1
 
 _GENERATION = re.compile(r"channels/([a-z0-9-]+)/([0-9]{12})\.json")
 _AUDIT = re.compile(r"audit/([a-z0-9-]+)/([0-9]{12})\.json")
+_PROPOSAL = re.compile(r"proposals/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/[0-9a-f]{64}\.yaml")
 
 
 def blob_key(digest: str) -> str:
@@ -75,3 +76,14 @@ def _number(form: re.Pattern[str], channel: str, key: str) -> int | None:
     match = form.fullmatch(key)
     number = int(match[2]) if match and match[1] == channel else 0
     return number or None
+
+
+def proposals_prefix(channel: str, name: str = "") -> str:
+    """What the keys of all proposals for a channel begin with, or of those for one name."""
+    return f"proposals/{channel}/" + (f"{name}/" if name else "")
+
+
+def proposal_of(channel: str, key: str) -> str | None:
+    """The name that a proposal's key is for; None for every other key."""
+    match = _PROPOSAL.fullmatch(key)
+    return match[2] if match and match[1] == channel else None

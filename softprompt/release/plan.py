@@ -1,42 +1,26 @@
 """What a change would do to a channel and whether its policy allows it; pure, so it can be shown before it is done."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from softprompt.documents import Document
-from softprompt.recipe import PromptKind
+from softprompt.release.cautions import cautions
+from softprompt.release.facts import Change, PromptFacts
 from softprompt.release.policy import ChannelPolicy
-from softprompt.release.statement import Approval, ChannelState, Served, parse_time
-
-
-@dataclass(frozen=True)
-class PromptFacts:
-    """What was verified about one prompt."""
-
-    digest: str
-    kind: PromptKind
-    base_fingerprint: str
-    approval: Approval
-    review_status: str
-    """The tag `review.status` of its version in MLflow; only `approved` counts."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """What one name should mean from now on; None takes it away."""
-
-    name: str
-    served: Served | None
+from softprompt.release.rules import refusals, revoked_in_use
+from softprompt.release.statement import ChannelState, Served
 
 
 class Plan(Document):
     """What would change, or why it may not."""
 
+    max_bytes = 64 * 1024 * 1024
+
     outcome: Literal["change", "unchanged", "refused"]
     reasons: tuple[str, ...] = ()
     """Why it is refused."""
+    warnings: tuple[str, ...] = ()
+    """What a reviewer should know about it; refuses nothing."""
     differences: tuple[str, ...] = ()
     """What would change, for people."""
     state: ChannelState
@@ -50,7 +34,7 @@ def plan_changes(
     policy: ChannelPolicy,
     *,
     now: float,
-    served_lately: frozenset[str] = frozenset(),
+    served_lately: Callable[[], frozenset[str]] = frozenset,
 ) -> Plan:
     """Plan changes to what a channel serves now.
 
@@ -60,14 +44,19 @@ def plan_changes(
         facts: By digest, for every prompt in the changes that the channel does not serve yet.
         policy: The channel's. Its `revoked` and `numerics` become the channel's.
         now: Seconds since 1970.
-        served_lately: Prompts that may come back without review, however old their evidence: rolling back.
+        served_lately: Prompts that may come back without review, however old their evidence: rolling back. Asked only where it
+            decides.
     """
+
+    def lately(digest: str) -> bool:
+        return digest in state.digests or digest in served_lately()
+
     changed = {change.name for change in changes}
     prompts = {name: served for name, served in state.prompts.items() if name not in changed}
     prompts |= {change.name: change.served for change in changes if change.served is not None}
     reasons = [
-        *(reason for change in changes for reason in _refusals(change, facts, policy, now, served_lately)),
-        *_revoked_in_use(prompts, policy),
+        *(reason for change in changes for reason in refusals(change, facts, policy, now, lately)),
+        *revoked_in_use(prompts, policy),
     ]
     if reasons:
         return Plan(outcome="refused", reasons=tuple(dict.fromkeys(reasons)), state=state)
@@ -79,55 +68,10 @@ def plan_changes(
         revoked=tuple(sorted(set(policy.revoked))),
         numerics=tuple(sorted(set(policy.numerics))),
     )
+    warnings = tuple(cautions(state, planned, changes, facts, policy, now))
     if planned == state:
-        return Plan(outcome="unchanged", state=state)
-    return Plan(outcome="change", differences=tuple(_differences(state, planned)), state=planned)
-
-
-def _refusals(
-    change: Change, facts: Mapping[str, PromptFacts], policy: ChannelPolicy, now: float, served_lately: frozenset[str]
-) -> Iterator[str]:
-    if change.served is None:
-        return
-    if policy.names and not any(fnmatchcase(change.name, pattern) for pattern in policy.names):
-        yield f"{change.name}: the policy allows only names like {', '.join(policy.names)}"
-    for base, shares in change.served.bases.items():
-        for share in shares:
-            fact = facts.get(share.prompt)
-            if fact and fact.base_fingerprint != base:
-                trained_on = fact.base_fingerprint[:12]
-                yield f"{change.name}: {share.prompt[:12]} was trained on base {trained_on}, not on {base[:12]}"
-    for digest in sorted(change.served.digests & facts.keys()):
-        for reason in _prompt_refusals(facts[digest], policy, now, lately=digest in served_lately):
-            yield f"{change.name}: {digest[:12]} {reason}"
-
-
-def _prompt_refusals(fact: PromptFacts, policy: ChannelPolicy, now: float, *, lately: bool) -> Iterator[str]:
-    approval = fact.approval
-    if policy.bases and fact.base_fingerprint not in policy.bases:
-        yield f"is for base {fact.base_fingerprint[:12]}, which the policy does not allow"
-    if fact.kind not in policy.kinds:
-        yield f"is a {fact.kind} prompt; the policy allows {' and '.join(policy.kinds)}"
-    if approval.verdict == "rejected":
-        yield "was rejected by the evaluation gates"
-    if approval.verdict == "undecided" and not policy.allow_undecided:
-        yield "was left undecided by the evaluation gates, and the policy does not allow that"
-    if approval.numerics not in policy.numerics:
-        yield f"was measured in {approval.numerics}; the channel's fleet uses {' and '.join(policy.numerics)}"
-    if lately:
-        return
-    if policy.review_required and fact.review_status != "approved":
-        yield f"is not reviewed: review.status is {fact.review_status or 'not set'}, not approved"
-    if policy.max_age_days and not approval.evaluated:
-        yield f"does not say when it was evaluated; the policy allows evidence of {policy.max_age_days} days"
-    elif policy.max_age_days and now - parse_time(approval.evaluated) > policy.max_age_days * 24 * 3600:
-        yield f"was evaluated at {approval.evaluated}; the policy allows evidence of {policy.max_age_days} days"
-
-
-def _revoked_in_use(prompts: Mapping[str, Served], policy: ChannelPolicy) -> Iterator[str]:
-    for name, served in sorted(prompts.items()):
-        for digest in sorted(served.digests & set(policy.revoked)):
-            yield f"{name}: {digest[:12]} is revoked by the policy; take it out of this name too"
+        return Plan(outcome="unchanged", warnings=warnings, state=state)
+    return Plan(outcome="change", warnings=warnings, differences=tuple(_differences(state, planned)), state=planned)
 
 
 def _differences(before: ChannelState, after: ChannelState) -> Iterator[str]:
@@ -144,6 +88,7 @@ def _differences(before: ChannelState, after: ChannelState) -> Iterator[str]:
 
 
 def _shown(served: Served | None) -> str:
+    """What a name means, in one line for people."""
     if served is None:
         return "(nothing)"
     bases = (

@@ -8,6 +8,7 @@ A recipe never grants itself anything; it names a channel and this policy decide
 """
 
 import json
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -30,6 +31,9 @@ authority: pipeline
 """
 
 NamePattern = Annotated[str, StringConstraints(pattern=r"^[a-z0-9*?-]{1,60}$")]
+GatePattern = Annotated[str, StringConstraints(pattern=r"^[\w.*?-]{1,120}$")]
+Owner = Annotated[str, StringConstraints(pattern=r"^[^\s#]{1,200}$")]
+"""As CODEOWNERS writes it: `@user`, `@organisation/team`, or an address."""
 
 
 class ChannelPolicy(Document):
@@ -41,7 +45,10 @@ class ChannelPolicy(Document):
     allow_undecided: bool = False
     """Whether a prompt may be published whose gates were undecided."""
     review_required: bool = False
-    """Whether the version's tag `review.status` in MLflow must be `approved`."""
+    """Whether the version's tag `review.status` in MLflow must be `approved`: necessary, never sufficient."""
+    gates_required: tuple[GatePattern, ...] = ()
+    """Gates that an evaluation must have and have passed, whatever its verdict: patterns with `*` and `?` of gates' names, such
+    as `accuracy_*`, or a kind of gate, such as `fairness`."""
     bases: tuple[Sha256, ...] = ()
     """Fingerprints of the base models that may be named; empty: any."""
     kinds: tuple[PromptKind, ...] = ("shallow", "deep")
@@ -52,8 +59,15 @@ class ChannelPolicy(Document):
     """Oldest evidence that may be published, in days; 0: no limit. What was served lately may always come back."""
     names: tuple[NamePattern, ...] = ()
     """Names that may be published, as patterns with `*` and `?`; empty: any."""
+    owners: dict[Owner, tuple[NamePattern, ...]] = Field(default_factory=dict)
+    """Who may have which names: owner -> patterns; empty: everybody any. Where Git is the authority, the repository's CODEOWNERS
+    must let nobody else approve a name's file."""
     revoked: tuple[Sha256, ...] = ()
     """Prompts that must not be served."""
+
+    def owners_of(self, name: str) -> tuple[str, ...]:
+        """Who may have a name."""
+        return tuple(owner for owner, patterns in self.owners.items() if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 class DesiredShare(Document):
@@ -126,7 +140,7 @@ def read_desired(environments: Path, channel: str) -> dict[str, Desired]:
             name = TypeAdapter(Name).validate_python(path.name.removesuffix(".yaml"))
         except ValidationError:
             name = ""
-        if not name or path.suffix != ".yaml" or not path.is_file():
+        if not name or path.suffix != ".yaml" or path.is_symlink() or not path.is_file():
             raise InvalidRequest("A channel's folder holds something else.", where=str(path), expected="<name>.yaml files only")
         found[name] = _read(path, Desired)
     return found

@@ -1,5 +1,6 @@
 """The pipeline's last step: publish an evaluated prompt under its name, or propose it, as the channel's policy says."""
 
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +13,10 @@ from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name
 from softprompt.release.blobs import prompt_blobs, put_blobs
-from softprompt.release.channel import ChannelLog
+from softprompt.release.channel import ChannelLog, newest
+from softprompt.release.facts import Change, PromptFacts, prompt_facts
 from softprompt.release.layout import RETENTION_SECONDS, proposal_key
-from softprompt.release.plan import Change, Plan, PromptFacts, plan_changes
+from softprompt.release.plan import Plan, plan_changes
 from softprompt.release.policy import ChannelPolicy, Desired, DesiredShare, desired_yaml, read_policy
 from softprompt.release.publisher import Publisher
 from softprompt.release.statement import Approval, ChannelState, Generation, Numerics, Served, Share, Verdict
@@ -34,6 +36,8 @@ class PublishOutcome(Document):
     """The prompt; empty where the whole channel was published."""
     reasons: tuple[str, ...] = ()
     """Why it was refused, or what else is worth knowing."""
+    warnings: tuple[str, ...] = ()
+    """What a reviewer should know; refuses nothing."""
     differences: tuple[str, ...] = ()
     """What changed or would change, for people."""
     proposal: str = ""
@@ -95,12 +99,14 @@ def publish_prompt(
     """
     policy = read_policy(policy_dir, _name(channel, "channel"))
     approval = _approval(prompt.digest, verdict, numerics, model_version, evaluated, evidence)
-    fact = PromptFacts(prompt.digest, prompt.manifest.kind, prompt.manifest.base_fingerprint, approval, review_status)
+    fact = prompt_facts(prompt.manifest, approval, evidence, review_status)
     log = ChannelLog(store, channel, load_trust_root(trust_root))
     blobs = prompt_blobs(prompt) | {sha256_hex(data): data for data in (*evidence.values(), approval.to_bytes())}
-    decide = _decision(_name(name, "name"), fact, policy, log, clock)
     if policy.authority == "git":
-        return _propose(name, prompt.digest, log, decide, blobs)
+        # A version is reviewed after its run; the plan on the pull request, and the reconciler, ask for that.
+        unreviewed = policy.model_copy(update={"review_required": False})
+        return _propose(name, prompt.digest, log, _decision(_name(name, "name"), fact, unreviewed, log, clock), blobs, policy)
+    decide = _decision(_name(name, "name"), fact, policy, log, clock)
     publisher = Publisher(log=log, signer=load_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock)
     done = publisher.publish(decide, blobs=blobs)
     return PublishOutcome(
@@ -113,10 +119,8 @@ def publish_prompt(
     )
 
 
-def lately_served(log: ChannelLog, state: ChannelState, policy: ChannelPolicy, now: float) -> frozenset[str]:
-    """Prompts that may come back without review and age limit; only policies with such limits need the history."""
-    if not (policy.review_required or policy.max_age_days):
-        return frozenset()
+def lately_served(log: ChannelLog, state: ChannelState, now: float) -> frozenset[str]:
+    """Prompts that may come back whatever their evidence says now; reads the channel's generations of that time."""
     return state.digests | log.served_since(now - RETENTION_SECONDS)
 
 
@@ -125,8 +129,9 @@ def _decision(
 ) -> Callable[[Generation], Plan]:
     def decide(head: Generation) -> Plan:
         change = Change(name, _with_prompt(head.state.prompts.get(name), fact))
-        lately = lately_served(log, head.state, policy, clock())
-        return plan_changes(head.state, [change], {fact.digest: fact}, policy, now=clock(), served_lately=lately)
+        now = clock()
+        lately = functools.cache(lambda: lately_served(log, head.state, now))
+        return plan_changes(head.state, [change], {fact.digest: fact}, policy, now=now, served_lately=lately)
 
     return decide
 
@@ -140,16 +145,14 @@ def _with_prompt(served: Served | None, fact: PromptFacts) -> Served:
 
 
 def _propose(
-    name: str, digest: str, log: ChannelLog, decide: Callable[[Generation], Plan], blobs: Mapping[str, bytes]
+    name: str,
+    digest: str,
+    log: ChannelLog,
+    decide: Callable[[Generation], Plan],
+    blobs: Mapping[str, bytes],
+    policy: ChannelPolicy,
 ) -> PublishOutcome:
-    head = log.head()
-    if head is None:
-        raise InvalidRequest(
-            "The channel has no generation that verifies in this store.",
-            where=f"{log.store.uri}, channel {log.channel}",
-            hint="Run `softprompt release init` for it, or check store and trust root.",
-        )
-    generation = head.signed.generation
+    generation = newest(log).signed.generation
     plan = decide(generation)
     if plan.outcome == "refused":
         return PublishOutcome(outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons)
@@ -164,7 +167,10 @@ def _propose(
         channel=log.channel,
         generation=0,
         prompt_digest=digest,
-        reasons=(f"Git is the authority of this channel: put the proposal into environments/{log.channel}/{name}.yaml.",),
+        reasons=(
+            f"Git is the authority of this channel: put the proposal into environments/{log.channel}/{name}.yaml.",
+            *(("The policy wants the version reviewed before it is merged.",) if policy.review_required else ()),
+        ),
         differences=plan.differences,
         proposal=text,
         proposal_key=key,

@@ -53,6 +53,8 @@ kinds: [deep]
 numerics: [bfloat16]
 max_age_days: 30
 names: ["team-*"]
+gates_required: ["accuracy_*", fairness]
+owners: {{"@acme/team": ["team-*"], someone@acme.example: ["team-a"]}}
 revoked: ["{"b" * 64}"]
 """
     policy = read_policy(write(tmp_path, text), "staging")

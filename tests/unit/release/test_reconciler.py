@@ -2,13 +2,15 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release.layout import blob_key
 from softprompt.release.policy import Desired, DesiredShare, desired_yaml
-from softprompt.release.reconciler import apply_channel, plan_channel
+from softprompt.release.reconciler import RESTATED, apply_channel, plan_channel
 
 GIT_POLICY = "schema_version: 1\nauthority: git\n"
 BASE = "ba5e" * 16
@@ -180,6 +182,121 @@ def test_without_such_a_policy_no_registry_is_asked(repository, make_prompt):
     assert (repository.plan(review_status=registry).outcome, registry.asked) == ("change", [])
 
 
+def test_a_prompt_has_one_approval_in_a_channel(repository, make_prompt):
+    repository.commit(
+        greeting=repository.propose(make_prompt()),
+        farewell=repository.propose(make_prompt(), evidence={"report.json": b"{}"}, name="farewell"),
+    )
+    with pytest.raises(InvalidRequest, match="two approvals"):
+        repository.plan()
+
+
+def test_old_evidence_comes_back_while_the_channel_has_served_it_lately(repository, make_prompt):
+    evaluated = "2027-01-14T00:00:00Z"
+    repository.commit(greeting=repository.propose(make_prompt(1), evaluated=evaluated), _policy=GIT_POLICY + "max_age_days: 1\n")
+    repository.apply()
+    repository.commit(greeting=repository.propose(make_prompt(2), evaluated=evaluated))
+    repository.apply()
+    repository.channel.clock.now += 20 * 24 * 3600
+    repository.git("revert", "--no-edit", "HEAD")
+    assert repository.apply().outcome == "published"
+
+
+def test_what_the_channel_serves_already_is_not_read_again(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    repository.apply()
+    read = []
+    plain = repository.channel.store
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(plain, name)
+
+        def get(self, key, *, max_bytes):
+            read.append(key)
+            return plain.get(key, max_bytes=max_bytes)
+
+    assert repository.plan(store=Counting()).outcome == "unchanged"
+    blobs = {key for key in read if key.startswith("blobs/")}
+    assert len(blobs) == 2, "the approval and the manifest"
+
+
+def test_a_gate_report_has_to_say_what_the_approval_says(repository, make_prompt):
+    prompt = make_prompt()
+
+    def evidence(**changes):
+        report = {"verdict": "passed", "prompt": prompt.digest, "champion": "", "gates": []} | changes
+        return {"gate_report.json": canonical_json(report)}
+
+    for changes in ({"verdict": "rejected"}, {"prompt": "0" * 64}):
+        with pytest.raises(VerificationFailed, match="does not say what its gate report says"):
+            repository.propose(prompt, evidence=evidence(**changes))
+    with pytest.raises(VerificationFailed, match="not a gate report"):
+        repository.propose(prompt, evidence={"gate_report.json": b"[]"})
+    gate = {"name": "accuracy_at_least_0.8", "kind": "metric", "status": "undecided"}
+    repository.commit(
+        greeting=repository.propose(prompt, evidence=evidence(gates=[gate], champion="c" * 64)),
+        _policy=GIT_POLICY + 'gates_required: ["accuracy_*"]\n',
+    )
+    assert "did not pass the gate accuracy_at_least_0.8 (undecided)" in repository.plan().reasons[0]
+    repository.commit(_policy=GIT_POLICY)
+    assert "was compared with cccccccccccc" in repository.plan().warnings[0]
+
+
+def test_owners_are_those_of_the_repositorys_codeowners(repository, make_prompt):
+    policy = GIT_POLICY + 'owners: {"@acme/greeters": ["greet*"]}\n'
+    repository.commit(greeting=repository.propose(make_prompt()), _policy=policy)
+    assert "CODEOWNERS lets nobody approve" in repository.plan().reasons[0]
+    owners = repository.folder / "CODEOWNERS"
+    owners.write_text("* @acme/platform\n/environments/*/greeting.yaml @acme/greeters\n")
+    repository.commit()
+    assert repository.plan().outcome == "change"
+    owners.write_text("/environments/*/greeting.yaml @acme/greeters\n* @acme/platform\n")
+    repository.commit()
+    assert "CODEOWNERS lets @acme/platform approve" in repository.plan().reasons[0]
+
+
+def test_a_shallow_clone_is_refused_in_words(repository, make_prompt, tmp_path_factory):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    shallow = tmp_path_factory.mktemp("shallow") / "clone"
+    repository.git("clone", "-q", "--depth", "1", f"file://{repository.folder}", str(shallow))
+    for call in (repository.plan, repository.apply):
+        repository.environments = shallow / "environments"
+        with pytest.raises(InvalidRequest, match=r"(?s)shallow clone.*fetch-depth: 0"):
+            call()
+
+
+def test_names_that_are_served_without_a_file_are_told(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt(1)), farewell=repository.propose(make_prompt(2), name="farewell"))
+    repository.apply()
+    repository.commit(greeting=None)
+    assert any("greeting: is served and has no file here; it stays" in line for line in repository.plan().warnings)
+
+
+def test_two_applies_at_once_from_two_clones_make_one_generation(repository, make_prompt, tmp_path_factory):
+    """Who loses the race plans again, finds nothing to do, and nothing is published twice."""
+    repository.commit(greeting=repository.propose(make_prompt()))
+    clones = [tmp_path_factory.mktemp("clone") / "repository" for _ in range(2)]
+    for clone in clones:
+        repository.git("clone", "-q", str(repository.folder), str(clone))
+
+    def apply(clone):
+        common = repository._common() | {"signing_key": repository.channel.signing_key, "state_dir": clone.parent / "journals"}
+        return apply_channel(clone / "environments", "staging", **common)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = sorted(outcome.outcome for outcome in pool.map(apply, clones))
+    assert outcomes == ["published", "unchanged"]
+    assert repository.channel.log.numbers() == [1, 2]
+
+
+def test_a_proposal_is_made_before_the_review(repository, make_prompt):
+    repository.channel.write_policy(GIT_POLICY + "review_required: true\n")
+    outcome = repository.channel.publish(make_prompt(), signing_key=None)
+    assert outcome.outcome == "proposed"
+    assert "wants the version reviewed" in outcome.reasons[1]
+
+
 def test_a_prompt_on_the_wrong_base_is_refused(repository, make_prompt):
     text = repository.propose(make_prompt()).replace(BASE, "f" * 64)
     repository.commit(greeting=text)
@@ -249,6 +366,24 @@ def test_an_older_commit_never_replaces_a_newer_ones_generation(repository, make
     with pytest.raises(InvalidRequest, match="does not follow"):
         repository.apply()
     assert repository.channel.log.numbers() == [1, 2]
+
+
+def test_a_change_that_was_undone_since_cannot_be_published_late(repository, make_prompt):
+    """The state is the same before and after, so nothing but the stated commit can tell that the one between is over."""
+    repository.commit(greeting=repository.propose(make_prompt(1)))
+    repository.apply()
+    between = repository.commit(greeting=repository.propose(make_prompt(2)))
+    repository.git("revert", "--no-edit", "HEAD")
+    assert repository.plan().outcome == "unchanged"
+    assert repository.apply().differences == (RESTATED,)
+    assert repository.apply().outcome == "unchanged"
+    repository.git("checkout", "-q", between)
+    with pytest.raises(InvalidRequest, match="does not follow"):
+        repository.apply()
+    repository.git("checkout", "-q", "main")
+    (repository.folder / "README.md").write_text("of no channel")
+    repository.commit()
+    assert repository.apply().outcome == "unchanged", "a commit about something else is not worth a generation"
 
 
 def test_an_apply_that_was_stopped_after_the_commit_is_recognised(repository, make_prompt, monkeypatch):
