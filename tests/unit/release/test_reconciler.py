@@ -193,7 +193,7 @@ def test_a_prompt_has_one_approval_in_a_channel(repository, make_prompt):
 
 def test_old_evidence_comes_back_while_the_channel_has_served_it_lately(repository, make_prompt):
     evaluated = "2027-01-14T00:00:00Z"
-    repository.commit(greeting=repository.propose(make_prompt(1), evaluated=evaluated), _policy=GIT_POLICY + "max_age_days: 1\n")
+    repository.commit(greeting=repository.propose(make_prompt(1), evaluated=evaluated), _policy=GIT_POLICY + "max_age_days: 3\n")
     repository.apply()
     repository.commit(greeting=repository.propose(make_prompt(2), evaluated=evaluated))
     repository.apply()
