@@ -50,9 +50,9 @@ def ask_prompt(settings: Settings, channel: str, name: str, text: str, *, base_u
     follower = Follower(reader, base.fingerprint)
     route = follower.route(name)
     warm = PromptBank(base).get(route.digest, route.snapshot)
-    values = values_for(warm.file.manifest.template, _given(text))
+    values = values_for(warm.manifest.template, _given(text))
     prediction = warm.predictor.predict([values])[0]
-    bare = Predictor(base, warm.predictor.task, None, max_new_tokens=warm.file.manifest.max_new_tokens) if compare else None
+    bare = Predictor(base, warm.predictor.task, None, max_new_tokens=warm.manifest.max_new_tokens) if compare else None
     return Answer(
         soft_prompt=prediction.output,
         confidence=prediction.confidence,

@@ -50,6 +50,11 @@ class Predictor:
         batch_size: Rows computed at once.
         max_new_tokens: Longest generated answer.
         sampling: How texts are drawn; None: greedily.
+        head: The base's output head where it was made before; None: it is made and compared with the model here.
+
+    Attributes:
+        strategy: Runs the base.
+        prefix: The prompt as the strategy prepared it.
     """
 
     def __init__(
@@ -61,18 +66,14 @@ class Predictor:
         batch_size: int = 64,
         max_new_tokens: int = 64,
         sampling: SamplingSpec | None = None,
+        head: Head | None = None,
     ) -> None:
         self.base, self.task = base, task
         self._batch_size, self._max_new_tokens, self._sampling = batch_size, max_new_tokens, sampling or SamplingSpec()
-        self._strategy: Strategy = choose_strategy(base, prompt.kind if prompt else None)
-        self._head = Head(base)
+        self.strategy: Strategy = choose_strategy(base, prompt.kind if prompt else None)
+        self.head = head or Head(base)
         with torch.no_grad():
-            self._prefix: Prefix = self._strategy.prefix(prompt)
-
-    @property
-    def num_prefix_bytes(self) -> int:
-        """Memory that the prepared prompt holds."""
-        return self._prefix.num_bytes
+            self.prefix: Prefix = self.strategy.prefix(prompt)
 
     def predict(self, inputs: Sequence[dict[str, str]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """Answer each row.
@@ -90,9 +91,9 @@ class Predictor:
     def predict_ids(self, ids: Sequence[Sequence[int]], progress: Callable[[int], None] | None = None) -> list[Prediction]:
         """The same for rows that are token ids already."""
         found: dict[int, Prediction] = {}
-        cut = of_like_length if self._strategy.pads else of_equal_length
+        cut = of_like_length if self.strategy.pads else of_equal_length
         for rows in cut(ids, self._batch_size):
-            check_length(self.base, self._prefix.num_tokens, len(ids[rows[-1]]) + 1)
+            check_length(self.base, self.prefix.num_tokens, len(ids[rows[-1]]) + 1)
             found |= zip(rows, self._answer([ids[row] for row in rows]), strict=True)
             if progress:
                 progress(len(found))
@@ -113,24 +114,24 @@ class Predictor:
         examples = [Example(list(row), list(target), -1) for row, target in zip(ids, targets, strict=True)]
         found: dict[int, float] = {}
         for rows in of_like_length([[*row, *target] for row, target in zip(ids, targets, strict=True)], self._batch_size):
-            check_length(self.base, self._prefix.num_tokens, examples[rows[-1]].num_tokens)
+            check_length(self.base, self.prefix.num_tokens, examples[rows[-1]].num_tokens)
             batch = collate([examples[row] for row in rows])
-            found |= zip(rows, answer_nats(self._strategy, self._head, self._prefix, batch).tolist(), strict=True)
+            found |= zip(rows, answer_nats(self.strategy, self.head, self.prefix, batch).tolist(), strict=True)
         return [found[row] for row in range(len(examples))]
 
     def _answer(self, ids: Sequence[Sequence[int]]) -> list[Prediction]:
         input_ids, mask = pad(ids, self.base.model.device)
         lengths = None if bool(mask.all()) else mask.sum(dim=1)
         if self.task.trie is not None:
-            log_scores = answer_log_probabilities(self._strategy, self._head, self.task.trie, self._prefix, input_ids, lengths)
+            log_scores = answer_log_probabilities(self.strategy, self.head, self.task.trie, self.prefix, input_ids, lengths)
             scores = log_scores.exp()
             best = scores.argmax(dim=1).tolist()
             return [Prediction(self.task.labels[i], tuple(row)) for i, row in zip(best, scores.tolist(), strict=True)]
-        room = self.base.text.context_tokens - self._prefix.num_tokens - input_ids.shape[1]
+        room = self.base.text.context_tokens - self.prefix.num_tokens - input_ids.shape[1]
         answers = generate(
-            self._strategy,
-            self._head,
-            self._prefix,
+            self.strategy,
+            self.head,
+            self.prefix,
             input_ids,
             lengths,
             max_new_tokens=max(1, min(self._max_new_tokens, room)),

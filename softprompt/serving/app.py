@@ -68,7 +68,7 @@ def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = PO
     async def answer(model: str, given: str | dict[str, str]) -> tuple[Route, WarmPrompt, Prediction]:
         route = follower.route(model)
         warm = await asyncio.to_thread(bank.get, route.digest, route.snapshot)
-        values = values_for(warm.file.manifest.template, given)
+        values = values_for(warm.manifest.template, given)
         return route, warm, await asyncio.wrap_future(scheduler.submit(warm.predictor, values))
 
     @app.exception_handler(SoftpromptError)
@@ -92,9 +92,9 @@ def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = PO
     @app.post("/v1/classify")
     async def classify(request: ClassifyRequest) -> JSONResponse:
         route, warm, prediction = await answer(request.model, request.input)
-        if not warm.file.manifest.answers:
+        if not warm.manifest.answers:
             raise InvalidRequest("This prompt generates text; it has no labels to choose from.", where=request.model)
-        labels = (found.label for found in warm.file.manifest.answers)
+        labels = (found.label for found in warm.manifest.answers)
         probabilities = dict(zip(labels, prediction.probabilities, strict=True))
         return JSONResponse({"label": prediction.output, "probabilities": probabilities}, headers=_headers(route))
 

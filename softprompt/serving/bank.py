@@ -1,17 +1,24 @@
-"""Verified prompts, warm: each digest is loaded, checked against the base and prepared once, within a bound of bytes."""
+"""Verified prompts, warm: each digest is loaded, checked against the base and prepared once, within a bound of bytes.
+
+A prompt is known by its digest and never by its name, so what a name means may change while rows of the old one are written:
+they hold the prompt that they began with, whether the bank still keeps it or not.
+"""
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
 
-from softprompt.artifact import PromptFile
+from softprompt.artifact import Manifest, PromptFile
 from softprompt.base_model import FrozenBase
+from softprompt.engine.head import Head
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
-from softprompt.errors import FingerprintMismatch, VerificationFailed
+from softprompt.errors import FingerprintMismatch, InvalidRequest, VerificationFailed
 from softprompt.release.reader import Snapshot
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -22,18 +29,40 @@ class WarmPrompt:
     """A prompt that can answer at once.
 
     Attributes:
-        file: The verified prompt file.
+        digest: Which one.
+        manifest: What it says of itself; its tensor is not kept a second time.
         predictor: Answers rows; holds the prompt's keys and values.
-        num_bytes: Memory it holds.
+        num_bytes: Memory that these hold.
     """
 
-    file: PromptFile
+    digest: str
+    manifest: Manifest
     predictor: Predictor
     num_bytes: int
 
 
+@dataclass(frozen=True)
+class BankNumbers:
+    """What a bank holds, and what it did since it was made."""
+
+    num_prompts: int
+    num_bytes: int
+    max_bytes: int
+    num_pinned: int
+    num_pinned_bytes: int
+    num_hits: int
+    """Asked for and warm."""
+    num_loads: int
+    """Asked for, not warm, loaded; requests that waited for such a load are hits."""
+    num_failed_loads: int
+    num_evictions: int
+
+
 class PromptBank:
-    """Warm prompts by digest, the least recently used ones dropped first.
+    """Warm prompts by digest; for any number of threads.
+
+    What is kept never holds more than `max_bytes`: the least recently used are dropped, pinned ones never. A prompt that does
+    not fit beside the pinned ones is prepared for whoever asks and not kept.
 
     Args:
         base: The base model that runs here.
@@ -41,38 +70,132 @@ class PromptBank:
     """
 
     def __init__(self, base: FrozenBase, max_bytes: int = MAX_BYTES) -> None:
-        self._base, self._max_bytes = base, max_bytes
-        self._warm: OrderedDict[str, WarmPrompt] = OrderedDict()
+        self._base, self._max_bytes, self._head = base, max_bytes, Head(base)
+        self._warm: OrderedDict[str, WarmPrompt] = OrderedDict()  # the least recently used first
+        self._loads: dict[str, Future[WarmPrompt]] = {}
+        self._pinned: frozenset[str] = frozenset()
+        self._num_bytes = self._num_hits = self._num_loads = self._num_failed_loads = self._num_evictions = 0
         self._lock = threading.Lock()
 
+    @property
+    def numbers(self) -> BankNumbers:
+        """What it holds and did, for whoever watches."""
+        with self._lock:
+            pinned = [self._warm[digest].num_bytes for digest in self._pinned]
+            return BankNumbers(
+                num_prompts=len(self._warm),
+                num_bytes=self._num_bytes,
+                max_bytes=self._max_bytes,
+                num_pinned=len(pinned),
+                num_pinned_bytes=sum(pinned),
+                num_hits=self._num_hits,
+                num_loads=self._num_loads,
+                num_failed_loads=self._num_failed_loads,
+                num_evictions=self._num_evictions,
+            )
+
+    def get_if_warm(self, digest: str) -> WarmPrompt | None:
+        """A prompt that needs no loading, or None; never waits."""
+        with self._lock:
+            return self._use(digest)
+
     def get(self, digest: str, snapshot: Snapshot) -> WarmPrompt:
-        """A prompt of a generation, loaded unless it is warm; requests for the same one wait for one load.
+        """A prompt of a generation, loaded unless it is warm.
+
+        Requests for one prompt wait for one load; loads of several prompts run at once. A load that failed is tried again by
+        the next request.
 
         Raises:
             FingerprintMismatch: It was trained on another base.
             VerificationFailed: It is not what its digest says, or this machine tokenises its template otherwise.
         """
         with self._lock:
-            if digest not in self._warm:
-                self._warm[digest] = warm_up(self._base, snapshot.load(digest))
+            if warm := self._use(digest):
+                return warm
+            running = self._loads.get(digest)
+            if running is None:
+                mine = self._loads[digest] = Future()
+                self._num_loads += 1
+            else:
+                self._num_hits += 1
+        return running.result() if running else self._load(digest, snapshot, mine)
+
+    def pin(self, digests: Iterable[str], snapshot: Snapshot) -> None:
+        """Load these and keep them, instead of those that were pinned before; all or, where one cannot be had, nothing changes.
+
+        Until the new ones are warm the old ones stay, so for a moment both may be in memory.
+
+        Raises:
+            InvalidRequest: Together they hold more than the bank may.
+            FingerprintMismatch, VerificationFailed: As `get`.
+        """
+        wanted: dict[str, WarmPrompt] = {}
+        for digest in dict.fromkeys(digests):
+            wanted[digest] = self.get(digest, snapshot)
+            num_bytes = sum(warm.num_bytes for warm in wanted.values())
+            if num_bytes > self._max_bytes:
+                raise InvalidRequest(
+                    "The channel pins more prompts than this node may keep in memory.",
+                    where=f"generation {snapshot.generation}, prompt {digest[:12]}",
+                    expected=f"<= {self._max_bytes} bytes",
+                    actual=f"{num_bytes} bytes with the first {len(wanted)} pinned prompts",
+                    hint="Give the node more memory for prompts, or pin fewer.",
+                )
+        with self._lock:
+            self._pinned = frozenset(wanted)
+            for warm in wanted.values():
+                self._keep(warm)
+
+    def _use(self, digest: str) -> WarmPrompt | None:
+        warm = self._warm.get(digest)
+        if warm is not None:
             self._warm.move_to_end(digest)
-            while len(self._warm) > 1 and sum(prompt.num_bytes for prompt in self._warm.values()) > self._max_bytes:
-                self._warm.popitem(last=False)
-            return self._warm[digest]
+            self._num_hits += 1
+        return warm
+
+    def _load(self, digest: str, snapshot: Snapshot, mine: "Future[WarmPrompt]") -> WarmPrompt:
+        try:
+            warm = warm_up(self._base, snapshot.load(digest), self._head)
+        except BaseException as error:
+            with self._lock:
+                del self._loads[digest]
+                self._num_failed_loads += 1
+            mine.set_exception(error)
+            raise
+        with self._lock:
+            del self._loads[digest]
+            self._keep(warm)
+        mine.set_result(warm)
+        return warm
+
+    def _keep(self, warm: WarmPrompt) -> None:
+        """Put a prompt among the warm ones, and drop what does not fit any more: the least recently used that is not pinned."""
+        if warm.digest not in self._warm:
+            self._warm[warm.digest] = warm
+            self._num_bytes += warm.num_bytes
+        for digest in list(self._warm) if self._num_bytes > self._max_bytes else ():
+            if digest not in self._pinned and self._num_bytes > self._max_bytes:
+                self._num_bytes -= self._warm.pop(digest).num_bytes
+                self._num_evictions += 1
 
 
-def warm_up(base: FrozenBase, file: PromptFile) -> WarmPrompt:
+def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> WarmPrompt:
     """Check that a prompt fits this base and this tokenizer, and compute its keys and values.
+
+    Args:
+        base: The base model that runs here.
+        file: A verified prompt file.
+        head: The base's output head where it was made before.
 
     Raises:
         FingerprintMismatch: It was trained on another base.
         VerificationFailed: Its template gives other tokens here than where it was trained.
     """
-    manifest = file.manifest
+    manifest, digest = file.manifest, file.digest
     if manifest.base_fingerprint != base.fingerprint:
         raise FingerprintMismatch(
             "The prompt was trained on another base model.",
-            where=f"prompt {file.digest[:12]}",
+            where=f"prompt {digest[:12]}",
             expected=manifest.base_fingerprint,
             actual=base.fingerprint,
             hint="Serve it with its own base, or tune it again for this one.",
@@ -83,11 +206,11 @@ def warm_up(base: FrozenBase, file: PromptFile) -> WarmPrompt:
         if actual != example.token_ids:
             raise VerificationFailed(
                 "This machine tokenises the prompt's template otherwise than where it was trained.",
-                where=f"prompt {file.digest[:12]}, example {example.values}",
+                where=f"prompt {digest[:12]}, example {example.values}",
                 expected=str(list(example.token_ids)),
                 actual=str(list(actual)),
                 hint="Use the same versions of transformers and tokenizers.",
             )
     soft = SoftPrompt(torch.from_numpy(file.values)).to(base.model.device)
-    predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens)
-    return WarmPrompt(file, predictor, predictor.num_prefix_bytes)
+    predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens, head=head)
+    return WarmPrompt(digest, manifest, predictor, predictor.prefix.num_bytes)
