@@ -30,7 +30,8 @@ def serve_channel(settings: Settings, channel: str, base_uri: str, host: str, po
         ) from None
     from softprompt.serving.bank import PromptBank
     from softprompt.serving.follower import Follower
+    from softprompt.serving.scheduler import BatchEngine
 
     base = load_base_model(fetch_base(base_uri))
     follower = Follower(channel_reader(settings, channel, base_fingerprint=base.fingerprint), base.fingerprint)
-    uvicorn.run(create_app(follower, PromptBank(base)), host=host, port=port, log_level="warning")
+    uvicorn.run(create_app(follower, PromptBank(base), BatchEngine(base)), host=host, port=port, log_level="warning")

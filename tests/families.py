@@ -84,9 +84,17 @@ ENCODER_DECODER = [name for name, (kind, _) in FAMILIES.items() if kind in ("t5"
 CAUSAL = [name for name in FAMILIES if name not in ENCODER_DECODER]
 
 
-def tiny_base(family: str, dtype: torch.dtype = torch.float32) -> FrozenBase:
-    """A frozen random base of a family; weights spread widely, so that prompts change answers."""
+def tiny_base(family: str, dtype: torch.dtype = torch.float32, *, context_tokens: int = 0) -> FrozenBase:
+    """A frozen random base of a family; weights spread widely, so that prompts change answers.
+
+    Args:
+        family: One of `FAMILIES`.
+        dtype: Number format.
+        context_tokens: Longest sequence, where the family's positions are counted; 0: as listed.
+    """
     kind, options = FAMILIES[family]
+    counted = {"n_positions", "max_position_embeddings"} & set(options)
+    options = options | (dict.fromkeys(counted, context_tokens) if context_tokens else {})
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, bos_token_id=1, eos_token_id=2, **options)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM

@@ -35,18 +35,33 @@ class Draw:
 
     def __init__(self, spec: SamplingSpec, rows: Sequence[Sequence[int]]) -> None:
         self._spec = spec
-        self._streams = [Random(f"{spec.seed}/{list(row)}") for row in rows]
+        self._streams = [row_stream(spec.seed, row) for row in rows]
 
     def __call__(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """Draw each row's token; that moves the row's stream on by one number."""
-        kept = nucleus(logits, self._spec.temperature, self._spec.top_p)
-        marks = torch.tensor([self._streams[row].random() for row in rows], dtype=kept.dtype, device=kept.device)
-        reached = kept.cumsum(dim=-1)
-        return torch.searchsorted(reached, marks[:, None] * reached[:, -1:], right=True)[:, 0].clamp_max(kept.shape[-1] - 1)
+        return draw(nucleus(logits, self._spec.temperature, self._spec.top_p), [self._streams[row] for row in rows])
 
 
-def nucleus(logits: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Probabilities `[B, V]` float64 of the tokens that may be drawn, 0 for all others; rows sum to `top_p` or a little more."""
+def row_stream(seed: int, input_ids: Sequence[int]) -> Random:
+    """A row's stream of random numbers: the same for the same seed and input, in evaluation and in serving."""
+    return Random(f"{seed}/{list(input_ids)}")
+
+
+def draw(kept: Tensor, streams: Sequence[Random]) -> Tensor:
+    """Token ids `[b]` drawn from unnormalised probabilities `[b, V]`, each with one number of its row's stream."""
+    marks = torch.tensor([stream.random() for stream in streams], dtype=kept.dtype, device=kept.device)
+    reached = kept.cumsum(dim=-1)
+    return torch.searchsorted(reached, marks[:, None] * reached[:, -1:], right=True)[:, 0].clamp_max(kept.shape[-1] - 1)
+
+
+def nucleus(logits: Tensor, temperature: float | Tensor, top_p: float | Tensor) -> Tensor:
+    """Probabilities `[B, V]` float64 of the tokens that may be drawn, 0 for all others; rows sum to `top_p` or a little more.
+
+    Args:
+        logits: `[B, V]`.
+        temperature: Above 0; one for all rows, or `[B, 1]`.
+        top_p: One for all rows, or `[B, 1]`.
+    """
     probabilities = torch.softmax(logits.double() / temperature, dim=-1)
     ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ranked.cumsum(dim=-1) - ranked

@@ -1,7 +1,14 @@
-"""Serving: one frozen model, many prompts by name, swapped without a restart. First form; no ray, no mlflow, no kfp.
+"""Serving: one frozen model, many prompts by name, swapped without a restart; no ray, no mlflow, no kfp.
 
 follower.py   follow one channel; which prompt a request means
 bank.py       verified prompts, warm: keys and values computed once per digest
-scheduler.py  requests that wait together are answered together
+jobs.py       what the HTTP side asks of an engine: the seam between the two
+scheduler.py  the engine: one thread, one base, rows of many prompts together
+rows.py       a text that is being written
+slots.py      a batch that rows join and leave between steps
+groups.py     the simple path: rows that came together are written together
+choosing.py   which token comes next, for many rows at once
+ranking.py    answers to be ranked, rows of one prompt together
+numbers.py    what an engine did and has before it
 app.py        the HTTP interface
 """

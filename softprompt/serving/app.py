@@ -15,11 +15,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from softprompt.engine.predictor import Prediction
 from softprompt.errors import FingerprintMismatch, InvalidRequest, SoftpromptError
 from softprompt.serving.bank import PromptBank, WarmPrompt
 from softprompt.serving.follower import Follower, Route, UnknownPrompt
-from softprompt.serving.scheduler import Scheduler
+from softprompt.serving.jobs import Event, Failed, GenerateJob, NewToken, RankJob
+from softprompt.serving.scheduler import BatchEngine
 from softprompt.template import values_for
 
 _log = logging.getLogger(__name__)
@@ -46,30 +46,30 @@ class ClassifyRequest(BaseModel):
     input: InputText | dict[str, str]
 
 
-def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = POLL_SECONDS) -> FastAPI:
+def create_app(follower: Follower, bank: PromptBank, engine: BatchEngine, *, poll_seconds: float = POLL_SECONDS) -> FastAPI:
     """The application of one node.
 
     Args:
         follower: Of the node's channel.
         bank: Of its base model.
+        engine: Of its base model; begins and ends with the application.
         poll_seconds: How often the channel is looked at.
     """
-    scheduler = Scheduler()
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with scheduler:
+        with engine:
             polling = asyncio.create_task(_poll(follower, poll_seconds))
             yield
             polling.cancel()
 
     app = FastAPI(title="softprompt", lifespan=lifespan)
 
-    async def answer(model: str, given: str | dict[str, str]) -> tuple[Route, WarmPrompt, Prediction]:
+    async def warmed(model: str, given: str | dict[str, str]) -> tuple[Route, WarmPrompt, tuple[int, ...]]:
         route = follower.route(model)
         warm = await asyncio.to_thread(bank.get, route.digest, route.snapshot)
         values = values_for(warm.manifest.template, given)
-        return route, warm, await asyncio.wrap_future(scheduler.submit(warm.predictor, values))
+        return route, warm, tuple(warm.predictor.task.encoder.input_ids(values))
 
     @app.exception_handler(SoftpromptError)
     async def explain(_: Request, error: SoftpromptError) -> JSONResponse:
@@ -84,19 +84,24 @@ def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = PO
 
     @app.post("/v1/completions")
     async def completions(request: CompletionRequest) -> JSONResponse:
-        route, _, prediction = await answer(request.model, request.prompt)
-        choice = {"index": 0, "text": prediction.output, "finish_reason": "stop", "logprobs": None}
+        route, warm, token_ids = await warmed(request.model, request.prompt)
+        written = await _written(
+            engine, GenerateJob(prompt=warm, token_ids=token_ids, max_new_tokens=warm.manifest.max_new_tokens)
+        )
+        text = warm.predictor.task.encoder.tokenizer.decode(written, skip_special_tokens=True)
+        choice = {"index": 0, "text": str(text).strip(), "finish_reason": "stop", "logprobs": None}
         body = {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time())}
         return JSONResponse(body | {"model": request.model, "choices": [choice]}, headers=_headers(route))
 
     @app.post("/v1/classify")
     async def classify(request: ClassifyRequest) -> JSONResponse:
-        route, warm, prediction = await answer(request.model, request.input)
+        route, warm, token_ids = await warmed(request.model, request.input)
         if not warm.manifest.answers:
             raise InvalidRequest("This prompt generates text; it has no labels to choose from.", where=request.model)
-        labels = (found.label for found in warm.manifest.answers)
-        probabilities = dict(zip(labels, prediction.probabilities, strict=True))
-        return JSONResponse({"label": prediction.output, "probabilities": probabilities}, headers=_headers(route))
+        scores = await asyncio.wrap_future(engine.rank(RankJob(prompt=warm, token_ids=token_ids)))
+        probabilities = dict(zip((found.label for found in warm.manifest.answers), scores, strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
+        return JSONResponse({"label": label, "probabilities": probabilities}, headers=_headers(route))
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -107,6 +112,23 @@ def create_app(follower: Follower, bank: PromptBank, *, poll_seconds: float = PO
         return {"generation": follower.snapshot.generation, "stale": follower.snapshot.stale, "prompts": follower.names}
 
     return app
+
+
+async def _written(engine: BatchEngine, job: GenerateJob) -> list[int]:
+    """The tokens of a text, once it has ended."""
+    loop, tokens = asyncio.get_running_loop(), list[int]()
+    ended: asyncio.Future[list[int]] = loop.create_future()
+
+    def hear(event: Event) -> None:
+        if isinstance(event, NewToken):
+            tokens.append(event.token_id)
+        elif isinstance(event, Failed):
+            loop.call_soon_threadsafe(ended.set_exception, event.error)
+        else:
+            loop.call_soon_threadsafe(ended.set_result, tokens)
+
+    engine.generate(job, hear)
+    return await ended
 
 
 def _headers(route: Route) -> dict[str, str]:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from softprompt.artifact import TemplateExample
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
@@ -14,7 +13,7 @@ from softprompt.errors import FingerprintMismatch, ServiceUnavailable, Verificat
 from softprompt.serving.app import create_app
 from softprompt.serving.bank import PromptBank
 from softprompt.serving.follower import Follower, UnknownPrompt
-from softprompt.serving.scheduler import Scheduler
+from softprompt.serving.scheduler import BatchEngine
 
 
 def expected(channel, prompt, text):
@@ -68,7 +67,7 @@ def test_polling_goes_on_after_a_fault_of_ours(channel):
             raise RuntimeError("a fault of ours")
 
     following.refresh = refresh
-    with TestClient(create_app(following, PromptBank(channel.base), poll_seconds=0.01)):
+    with TestClient(create_app(following, PromptBank(channel.base), BatchEngine(channel.base), poll_seconds=0.01)):
         end = time.monotonic() + 5
         while len(looks) < 3 and time.monotonic() < end:
             time.sleep(0.01)
@@ -91,58 +90,13 @@ def test_a_prompt_of_another_base_is_refused_by_name(channel):
     assert channel.base.fingerprint in str(caught.value)
 
 
-def test_the_bank_loads_once_and_drops_the_least_recently_used(channel, monkeypatch):
-    prompts = [channel.prompt(seed=seed) for seed in range(3)]
-    for number, prompt in enumerate(prompts):
-        channel.publish(f"p{number}", prompt)
-    following = follower(channel)
-    size = PromptBank(channel.base).get(prompts[0].digest, following.snapshot).num_bytes
-    bank, loads = PromptBank(channel.base, max_bytes=2 * size), []
-    real = type(following.snapshot).load
-    monkeypatch.setattr(type(following.snapshot), "load", lambda self, digest: loads.append(digest) or real(self, digest))
-    for number in (0, 0, 1, 0, 2, 0, 1):
-        bank.get(prompts[number].digest, following.snapshot)
-    assert loads == [prompts[number].digest for number in (0, 1, 2, 1)]
-
-
-def test_a_template_that_tokenises_otherwise_here_is_refused(channel):
-    wrong = channel.prompt(template_examples=(TemplateExample(values={"text": "a"}, token_ids=(5, 6)),))
-    channel.publish("colours", wrong)
-    following = follower(channel)
-    with pytest.raises(VerificationFailed, match="tokenises"):
-        PromptBank(channel.base).get(wrong.digest, following.snapshot)
-
-
-def test_rows_that_wait_together_get_their_own_answers(channel):
-    prompts = [channel.prompt(seed=seed) for seed in (1, 2)]
-    predictors = [
-        Predictor(channel.base, EncodedTask.of_manifest(channel.base.text, p.manifest), SoftPrompt(torch.from_numpy(p.values)))
-        for p in prompts
-    ]
-    texts = [f"thing {number}" * (number % 3 + 1) for number in range(40)]
-    with Scheduler() as scheduler:
-        waiting = [scheduler.submit(predictors[i % 2], {"text": text}) for i, text in enumerate(texts)]
-        answers = [future.result(timeout=60) for future in waiting]
-    for number, (text, answer) in enumerate(zip(texts, answers, strict=True)):
-        alone = expected(channel, prompts[number % 2], text)
-        assert answer.output == alone.output
-        assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
-    assert len({answer.output for answer in answers}) > 1
-
-
-def test_a_row_that_fails_tells_who_waits(channel):
-    task = EncodedTask.of_manifest(channel.base.text, channel.prompt().manifest)
-    with Scheduler() as scheduler:
-        future = scheduler.submit(Predictor(channel.base, task, None), {"text": "long " * 200})
-        with pytest.raises(Exception, match="longer than the base model's context"):
-            future.result(timeout=60)
-
-
 @pytest.fixture
 def client(channel):
     channel.publish("colours", channel.prompt(seed=1))
     channel.publish("free", channel.prompt(seed=2, task="generation"))
-    with TestClient(create_app(follower(channel), PromptBank(channel.base), poll_seconds=0.05)) as client:
+    with TestClient(
+        create_app(follower(channel), PromptBank(channel.base), BatchEngine(channel.base), poll_seconds=0.05)
+    ) as client:
         yield client
 
 
