@@ -37,7 +37,7 @@ class GroupBatch:
         self._groups: list[_Group] = []
         config = base.model.config.get_text_config(decoder=True)
         # Keys and values are at most as wide as the hidden states in the models that come here, in every layer.
-        self._place_bytes = 2 * config.num_hidden_layers * base.hidden_size * base.model.dtype.itemsize
+        self._place_bytes: int = 2 * config.num_hidden_layers * base.hidden_size * base.model.dtype.itemsize
 
     @property
     def rows(self) -> list[Row]:

@@ -272,7 +272,9 @@ class BatchEngine:
         """Give rows, which begin at a place of the batch, their next tokens; those that are done leave."""
         gone, broken, num_tokens = [], [], 0
         for index, (row, token) in enumerate(zip(rows, next_tokens(self._head(hidden), rows), strict=True), first):
-            if token is None:
+            if row.is_cancelled:
+                self._end(row, Finished("cancelled"))
+            elif token is None:
                 broken.append(index)
                 self._fail(row, _not_a_number(self._base))
             elif token.token_id == self._end_token:

@@ -43,16 +43,28 @@ class _Where:
 
 
 class _SlotLayer(CacheLayerMixin):
-    """One layer's keys and values of all rows, each `[slots, N, places, D]`."""
+    """One layer's keys and values of all rows.
+
+    Args:
+        keys, values: As the model makes them, `[1, N, T, D]`.
+
+    Attributes:
+        rooms: Keys, then values, each `[slots, N, places, D]`.
+        where: What the next forward reads and writes.
+    """
 
     where: _Where
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         # Zeros, never empty memory: what a mask hides is multiplied by 0, and 0 times NaN is NaN.
-        self.keys = keys.new_zeros(0, keys.shape[1], 0, keys.shape[3])
-        self.values = values.new_zeros(0, values.shape[1], 0, values.shape[3])
+        self.rooms = [like.new_zeros(0, like.shape[1], 0, like.shape[3]) for like in (keys, values)]
         self.is_initialized = True
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory it holds."""
+        return sum(room.nbytes for room in self.rooms)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """It is there from the beginning."""
@@ -60,11 +72,11 @@ class _SlotLayer(CacheLayerMixin):
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Store what was read in its rows' places, and give these rows' keys and values."""
         where = self.where
-        for room, new in ((self.keys, key_states), (self.values, value_states)):
+        for room, new in zip(self.rooms, (key_states, value_states), strict=True):
             rows = new.transpose(1, 2)
             room[where.slots, :, where.places] = rows.flatten(0, 1) if where.is_text is None else rows[where.is_text]
         part = slice(where.first, where.first + where.count)
-        return self.keys[part, :, : where.width], self.values[part, :, : where.width]
+        return self.rooms[0][part, :, : where.width], self.rooms[1][part, :, : where.width]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Masks are ours."""
@@ -80,12 +92,11 @@ class _SlotLayer(CacheLayerMixin):
 
     def resize(self, num_slots: int, num_places: int, num_kept: int) -> None:
         """Other room for the same first `num_kept` rows."""
-        for name in ("keys", "values"):
-            old = getattr(self, name)
+        for index, old in enumerate(self.rooms):
             new = old.new_zeros(num_slots, old.shape[1], num_places, old.shape[3])
             width = min(num_places, old.shape[2])
             new[:num_kept, :, :width] = old[:num_kept, :, :width]
-            setattr(self, name, new)
+            self.rooms[index] = new
 
 
 class SlotBatch:
@@ -121,7 +132,7 @@ class SlotBatch:
     @property
     def num_bytes(self) -> int:
         """Memory that keys and values have now."""
-        return sum(part.nbytes for layer in self._layers for part in (layer.keys, layer.values))
+        return sum(layer.num_bytes for layer in self._layers)
 
     def has_room(self, rows: Sequence[Row]) -> bool:
         """Whether these rows can join and be written to their ends within the bounds."""
@@ -153,11 +164,10 @@ class SlotBatch:
         for index in sorted(indices, reverse=True):
             last = len(self.rows) - 1
             used = self.rows[last].position
-            for layer in self._layers if index in broken else ():
-                layer.keys[index], layer.values[index] = 0, 0
-            for layer in self._layers if index != last else ():
-                layer.keys[index, :, :used] = layer.keys[last, :, :used]
-                layer.values[index, :, :used] = layer.values[last, :, :used]
+            for room in self._rooms if index in broken else ():
+                room[index] = 0
+            for room in self._rooms if index != last else ():
+                room[index, :, :used] = room[last, :, :used]
             self.rows[index] = self.rows[last]
             self.rows.pop()
 
@@ -167,8 +177,13 @@ class SlotBatch:
         for layer in self._layers:
             layer.resize(0, 0, 0)
 
+    @property
+    def _rooms(self) -> list[Tensor]:
+        """Keys, then values, layer by layer."""
+        return [room for layer in self._layers for room in layer.rooms]
+
     def _reserve(self, num_slots: int, num_places: int) -> None:
-        old_slots, _, old_places, _ = self._layers[0].keys.shape
+        old_slots, _, old_places, _ = self._layers[0].rooms[0].shape
         if num_slots <= old_slots and num_places <= old_places:
             return
         places = max(old_places, -(-num_places // ROOM_PLACES) * ROOM_PLACES)
@@ -179,9 +194,8 @@ class SlotBatch:
             layer.resize(slots, places, len(self.rows))
 
     def _put_prompt(self, slot: int, prefix: PrefixCache) -> None:
-        for layer, (keys, values) in zip(self._layers, prefix.layers, strict=False):
-            layer.keys[slot, :, : prefix.num_tokens] = keys[0]
-            layer.values[slot, :, : prefix.num_tokens] = values[0]
+        for room, part in zip(self._rooms, prefix.tensors, strict=False):
+            room[slot, :, : prefix.num_tokens] = part[0]
 
     def _forward(self, first: int, texts: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
         """Rows from slot `first` on read on from their positions; hidden states `[b, H]` of each one's last token."""
