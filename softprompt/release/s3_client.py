@@ -121,3 +121,33 @@ def store_unavailable(error: Exception, *, doing: str, where: str) -> StoreUnava
     code = "AccessDenied" if http_status(error) == 403 and error_code(error) == "403" else error_code(error)
     hint = _HINTS.get(code) or ("Try again; the server has a problem." if http_status(error) >= 500 else "")
     return StoreUnavailable(f"The object store did not {doing}.", where=where, actual=f"{code}: {error}", hint=hint)
+
+
+def failures() -> tuple[type[Exception], ...]:
+    """Everything that botocore raises when a request fails; its parser's error is of no common base."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return BotoCoreError, ClientError, ResponseParserError
+
+
+def never_happened(error: Exception) -> bool:
+    """Whether a write that failed so can be ruled out: it was never sent, or the server refused it. In doubt, no."""
+    from botocore import exceptions as known
+
+    status = http_status(error)
+    if status:
+        return status == 501 or (300 <= status < 500 and status not in (408, 409, 429))
+    not_connected = (known.EndpointConnectionError, known.ConnectTimeoutError, known.ProxyConnectionError)
+    no_credentials = (known.NoCredentialsError, known.PartialCredentialsError, known.CredentialRetrievalError)
+    return isinstance(error, (*not_connected, *no_credentials, known.ParamValidationError))
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same request may succeed a little later."""
+    from botocore.exceptions import HTTPClientError, IncompleteReadError
+
+    status = http_status(error)
+    if status:
+        return status >= 500 or status in (408, 409, 429)
+    return isinstance(error, HTTPClientError | IncompleteReadError)

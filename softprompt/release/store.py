@@ -7,13 +7,25 @@ caller, who reads the key and compares. Everything else is safe to repeat and is
 
 import base64
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol, TypeVar
 
-from softprompt.errors import StoreUnavailable, VerificationFailed
-from softprompt.release.s3_client import S3Access, error_code, http_status, parse_s3_uri, s3_client, store_unavailable
+from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
+from softprompt.release.s3_client import (
+    S3Access,
+    error_code,
+    failures,
+    http_status,
+    may_pass,
+    never_happened,
+    parse_s3_uri,
+    s3_client,
+    store_unavailable,
+)
 
 Creation = Literal["created", "refused", "unclear"]
 """`created`: the server said so. `refused`: 412, there is an object, perhaps ours. `unclear`: it may have happened."""
@@ -49,6 +61,32 @@ class ObjectStore(Protocol):
         """How long ago the object was written, by the server's own clock; None if there is no such object."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """What the server says about an object, without its content."""
+
+    num_bytes: int
+    age_seconds: float
+    """Since it was written, by the server's own clock."""
+    version: str = ""
+    """Where the bucket keeps versions: which one this is."""
+    is_locked: bool = False
+    """Whether Object Lock still holds it."""
+
+
+class CollectableStore(ObjectStore, Protocol):
+    """A store from which objects may be taken away: for garbage collection alone, which has an identity of its own."""
+
+    def find(self, key: str) -> Found | None:
+        """What is known about an object; None if there is none."""
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that begin with `prefix`, and the sizes of their objects in bytes."""
+
+    def delete(self, key: str, *, version: str) -> None:
+        """Take an object away; with a version only that one, so that what was written since stays."""
+
+
 class S3Store:
     """An `ObjectStore` in an S3 bucket; threads may share it.
 
@@ -56,10 +94,15 @@ class S3Store:
         bucket: Its name.
         prefix: What all keys begin with, without slashes around it; empty: the whole bucket.
         client: From `s3_client`.
+        encryption: `sse-s3`, `sse-kms`, or `sse-kms:` and a key; asked for with every write. Empty: as the bucket says.
+
+    Raises:
+        InvalidRequest: There is no such encryption.
     """
 
-    def __init__(self, bucket: str, prefix: str, client: Any) -> None:
+    def __init__(self, bucket: str, prefix: str, client: Any, encryption: str = "") -> None:
         self._bucket, self._prefix, self._client = bucket, f"{prefix}/" if prefix else "", client
+        self._encryption = _encryption(encryption)
 
     @property
     def uri(self) -> str:
@@ -89,11 +132,11 @@ class S3Store:
             StoreUnavailable: It certainly did not happen: no connection, no right, no bucket, no such feature.
         """
         try:
-            self._client.put_object(**self._address(key), Body=data, IfNoneMatch="*", ChecksumSHA256=_checksum(data))
-        except _failures() as error:
+            self._client.put_object(**self._written(key, data), IfNoneMatch="*")
+        except failures() as error:
             if http_status(error) == 412:
                 return "refused"
-            if _never_happened(error):
+            if never_happened(error):
                 raise self._unavailable(error, "create an object", key) from None
             return "unclear"
         return "created"
@@ -104,7 +147,7 @@ class S3Store:
         Raises:
             StoreUnavailable: It was not confirmed.
         """
-        request = {**self._address(key), "Body": data, "ChecksumSHA256": _checksum(data)}
+        request = self._written(key, data)
         self._repeat(lambda: self._client.put_object(**request), doing="write an object", key=key)
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[str]:
@@ -113,13 +156,21 @@ class S3Store:
         Raises:
             StoreUnavailable: No answer, no right to list, no bucket.
         """
+        for entry in self._entries(prefix, start_after):
+            yield entry["Key"].removeprefix(self._prefix)
+
+    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Keys that begin with `prefix`, and the sizes of their objects in bytes. Raises as `list` does."""
+        for entry in self._entries(prefix):
+            yield entry["Key"].removeprefix(self._prefix), int(entry["Size"])
+
+    def _entries(self, prefix: str, start_after: str = "") -> Iterator[dict[str, Any]]:
         page: dict[str, Any] = {"Bucket": self._bucket, "Prefix": self._prefix + prefix}
         if start_after:
             page["StartAfter"] = self._prefix + start_after
         while True:
             found = self._repeat(lambda: self._client.list_objects_v2(**page), doing="list objects", key=prefix)
-            for entry in found.get("Contents", ()):
-                yield entry["Key"].removeprefix(self._prefix)
+            yield from found.get("Contents", ())
             if not found.get("IsTruncated"):
                 return
             page["ContinuationToken"] = found["NextContinuationToken"]
@@ -130,7 +181,25 @@ class S3Store:
         Raises:
             StoreUnavailable: No answer, no right.
         """
-        return self._repeat(lambda: self._age_once(key), doing="look at an object", key=key)
+        found = self.find(key)
+        return found.age_seconds if found else None
+
+    def find(self, key: str) -> Found | None:
+        """What is known about an object; None if there is none. Raises as `age_seconds` does."""
+        return self._repeat(lambda: self._find_once(key), doing="look at an object", key=key)
+
+    def delete(self, key: str, *, version: str) -> None:
+        """Take an object away.
+
+        Args:
+            key: Which one; that it is gone already is no error.
+            version: From `find`: only this one. Empty: the bucket keeps no versions, and whatever is there goes.
+
+        Raises:
+            StoreUnavailable: No answer, no right, or the object is locked.
+        """
+        request = self._address(key) | ({"VersionId": version} if version else {})
+        self._repeat(lambda: self._client.delete_object(**request), doing="delete an object", key=key)
 
     def _get_once(self, key: str, max_bytes: int) -> bytes | None:
         from botocore.exceptions import ClientError, FlexibleChecksumError, IncompleteReadError
@@ -160,7 +229,7 @@ class S3Store:
             raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
         return data
 
-    def _age_once(self, key: str) -> float | None:
+    def _find_once(self, key: str) -> Found | None:
         from botocore.exceptions import ClientError
 
         try:
@@ -171,18 +240,28 @@ class S3Store:
             raise
         date = found["ResponseMetadata"]["HTTPHeaders"].get("date", "")
         now = parsedate_to_datetime(date).timestamp() if date else time.time()
-        return max(0.0, now - float(found["LastModified"].timestamp()))
+        until = found.get("ObjectLockRetainUntilDate")
+        return Found(
+            num_bytes=int(found["ContentLength"]),
+            age_seconds=max(0.0, now - float(found["LastModified"].timestamp())),
+            version=str(found.get("VersionId") or ""),
+            is_locked=found.get("ObjectLockLegalHoldStatus") == "ON" or bool(until and until.timestamp() > now),
+        )
 
     def _repeat(self, request: Callable[[], _T], *, doing: str, key: str) -> _T:
         """Do what may be done twice, up to three times while it fails for reasons that pass."""
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return request()
-            except _failures() as error:
-                if attempt == _ATTEMPTS or not _may_pass(error):
+            except failures() as error:
+                if attempt == _ATTEMPTS or not may_pass(error):
                     raise self._unavailable(error, doing, key) from None
                 time.sleep(_PAUSE_SECONDS * attempt)
         raise AssertionError("the last attempt returned or raised")
+
+    def _written(self, key: str, data: bytes) -> dict[str, Any]:
+        """A write's arguments: the server checks the content's sha256 before it says yes."""
+        return {**self._address(key), **self._encryption, "Body": data, "ChecksumSHA256": _checksum(data)}
 
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -196,14 +275,15 @@ def open_store(uri: str, access: S3Access | None = None) -> S3Store:
 
     Args:
         uri: Bucket and prefix.
-        access: Endpoint and keys; None: the usual AWS settings.
+        access: Endpoint and keys; None: the usual AWS settings, and SOFTPROMPT_STORE_ENCRYPTION (see `settings`).
 
     Raises:
-        InvalidRequest: Not an S3 URI.
+        InvalidRequest: Not an S3 URI, or no such encryption.
         StoreUnavailable: The AWS settings do not work.
     """
     bucket, prefix = parse_s3_uri(uri)
-    return S3Store(bucket, prefix, s3_client(access))
+    encryption = os.environ.get("SOFTPROMPT_STORE_ENCRYPTION", "") if access is None else ""
+    return S3Store(bucket, prefix, s3_client(access), encryption)
 
 
 def probe_conditional_writes(store: ObjectStore) -> None:
@@ -239,34 +319,18 @@ def probe_conditional_writes(store: ObjectStore) -> None:
     )
 
 
+def _encryption(asked: str) -> dict[str, Any]:
+    """The arguments of a write that ask for server-side encryption."""
+    kind, _, key = asked.partition(":")
+    if not asked:
+        return {}
+    if asked == "sse-s3":
+        return {"ServerSideEncryption": "AES256"}
+    if kind == "sse-kms":
+        # A bucket key spares a call to the key service for each object.
+        return {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True} | ({"SSEKMSKeyId": key} if key else {})
+    raise InvalidRequest("There is no such encryption.", expected="sse-s3, sse-kms or sse-kms:KEY", actual=asked)
+
+
 def _checksum(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Everything that botocore raises when a request fails; its parser's error is of no common base."""
-    from botocore.exceptions import BotoCoreError, ClientError
-    from botocore.parsers import ResponseParserError
-
-    return BotoCoreError, ClientError, ResponseParserError
-
-
-def _never_happened(error: Exception) -> bool:
-    """Whether a write that failed so can be ruled out: it was never sent, or the server refused it. In doubt, no."""
-    from botocore import exceptions as known
-
-    status = http_status(error)
-    if status:
-        return status == 501 or (300 <= status < 500 and status not in (408, 409, 429))
-    not_connected = (known.EndpointConnectionError, known.ConnectTimeoutError, known.ProxyConnectionError)
-    no_credentials = (known.NoCredentialsError, known.PartialCredentialsError, known.CredentialRetrievalError)
-    return isinstance(error, (*not_connected, *no_credentials, known.ParamValidationError))
-
-
-def _may_pass(error: Exception) -> bool:
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
-
-    status = http_status(error)
-    if status:
-        return status >= 500 or status in (408, 409, 429)
-    return isinstance(error, HTTPClientError | IncompleteReadError)
