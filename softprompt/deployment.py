@@ -124,7 +124,6 @@ def publish_run(
         model_version: Version in MLflow.
     """
     recipe = resolved.recipe
-    key = settings.signing_key(recipe.channel)
     return publish_prompt(
         prompt=PromptFile.read(prompt),
         name=recipe.name,
@@ -136,7 +135,7 @@ def publish_run(
         store=open_store(settings.store),
         policy_dir=settings.policies,
         trust_root=settings.trust_root,
-        signing_key=key if key.is_file() else None,
+        signing_key=settings.signing_key(recipe.channel) if settings.may_sign(recipe.channel) else None,
         state_dir=settings.journal,
         evaluated=evaluated,
     )
@@ -168,7 +167,7 @@ def _begin_laptop_channel(settings: Settings) -> None:
     if not policy.exists():
         policy.parent.mkdir(parents=True, exist_ok=True)
         policy.write_text(LAPTOP_POLICY)
-    if not settings.trust_root.is_file() or not settings.signing_key(LAPTOP_CHANNEL).is_file():
+    if not settings.trust_root.is_file() or not settings.may_sign(LAPTOP_CHANNEL):
         init_channel(LAPTOP_CHANNEL, store=open_store(settings.store), keys_dir=settings.keys, trust_root=settings.trust_root)
     if not settings.audit_key(LAPTOP_CHANNEL).is_file() and (settings.keys / ROOT_KEY_FILE).is_file():
         allow_audit(LAPTOP_CHANNEL, keys_dir=settings.keys, trust_root=settings.trust_root, holder="this laptop")

@@ -29,8 +29,8 @@ from softprompt.release.reconciler import apply_channel, plan_channel
 from softprompt.release.statement import Generation
 from softprompt.release.status import ChannelStatus, channel_status, served_digests
 from softprompt.release.store import open_store
-from softprompt.release.trust import load_trust_root
 from softprompt.settings import Settings
+from softprompt.trusted import newest_trust_root
 
 PROPOSAL_SECONDS = 30 * 24 * 3600.0
 """Proposals of pipelines older than this are not listed any more."""
@@ -115,8 +115,8 @@ def _edit(settings: Settings, wish: Wish) -> tuple[Callable[[str, str], str], st
     if wish.role == "remove":
         return lambda text, source: remove_desired(text, source=source), "Requests for this name will be answered with 404."
     digest = prompt_of_version(settings.tracking_uri, wish.name, wish.version)
-    store, trust = open_store(settings.store), load_trust_root(settings.trust_root)
-    found = find_approved(store, trust, wish.name, wish.version, digest)
+    store = open_store(settings.store)
+    found = find_approved(store, newest_trust_root(settings, store), wish.name, wish.version, digest)
     edit = Edit(found.share, found.base, wish.role, wish.percent, wish.pinned)
     approval = found.approval
     body = (
@@ -202,7 +202,7 @@ def apply(settings: Settings, environments: Path, channel: str) -> Applied:
         state_dir=settings.journal,
         review_status=review_lookup(settings.tracking_uri),
     )
-    head = newest(ChannelLog(store, channel, load_trust_root(settings.trust_root)))
+    head = newest(ChannelLog(store, channel, newest_trust_root(settings, store)))
     generation, desired = head.signed.generation, read_desired(environments, channel)
     problems = set_aliases(settings.tracking_uri, channel, _aliases(generation, desired)) if outcome.outcome != "refused" else ()
     served = {name: desire for name, desire in desired.items() if not desire.removed}
@@ -240,6 +240,7 @@ def status(settings: Settings, channel: str, environments: Path, nodes: Sequence
         InvalidRequest: No such channel, a file that is wrong, or an address that is none.
         StoreUnavailable: The store does not answer.
     """
-    log = ChannelLog(open_store(settings.store), channel, load_trust_root(settings.trust_root))
+    store = open_store(settings.store)
+    log = ChannelLog(store, channel, newest_trust_root(settings, store))
     is_checkout = (environments / channel).is_dir() and run_git(environments, "rev-parse", "HEAD").returncode == 0
     return channel_status(log, environments if is_checkout else None, ask_nodes(nodes), now=time.time())

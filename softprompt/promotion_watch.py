@@ -17,6 +17,7 @@ from softprompt.release.store import open_store
 from softprompt.release.trust import load_trust_root
 from softprompt.release.watch import watch
 from softprompt.settings import Settings
+from softprompt.trusted import newest_trust_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +81,8 @@ class _Rounds:
         return self.last
 
     def _newest(self) -> Generation:
-        trust = load_trust_root(self.settings.trust_root)
         store = open_store(self.settings.store)
-        return newest(ChannelLog(store, self.options.channel, trust)).signed.generation
+        return newest(ChannelLog(store, self.options.channel, newest_trust_root(self.settings, store))).signed.generation
 
     def _in_step(self, last: Seen, commit: str, head: Generation) -> bool:
         now = time.time()

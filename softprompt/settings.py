@@ -6,6 +6,9 @@
     SOFTPROMPT_TRUST_ROOT   the trust root; default <home>/trust/root.json
     SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`, and of a reviewer's
                             audit-<channel>.pem; default <home>/keys
+    SOFTPROMPT_SIGNER       URI of a key in a key service that signs instead, such as `awskms:alias/softprompt-{channel}`
+    SOFTPROMPT_STORE_ENCRYPTION
+                            how the store is asked to encrypt: `sse-s3`, `sse-kms`, `sse-kms:KEY`; unset: as the bucket says
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
@@ -30,6 +33,8 @@ class Settings:
     policies: Path
     trust_root: Path
     keys: Path
+    signer: str
+    """URI of a key in a key service, `{channel}` standing for the channel; empty: files in `keys`."""
     checkpoints: str
     """Empty: beside the prompt."""
     tracking_uri: str
@@ -46,14 +51,20 @@ class Settings:
             policies=Path(env.get("SOFTPROMPT_POLICIES") or home / "environments"),
             trust_root=Path(env.get("SOFTPROMPT_TRUST_ROOT") or home / "trust" / "root.json"),
             keys=Path(env.get("SOFTPROMPT_KEYS") or home / "keys"),
+            signer=env.get("SOFTPROMPT_SIGNER") or "",
             checkpoints=env.get("SOFTPROMPT_CHECKPOINTS") or "",
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             uses_embedded_store=not env.get("SOFTPROMPT_STORE"),
         )
 
-    def signing_key(self, channel: str) -> Path:
-        """The private key that signs a channel, where this machine has it."""
-        return self.keys / f"publish-{channel}.pem"
+    def signing_key(self, channel: str) -> Path | str:
+        """What signs a channel: a private key's file, whether or not it is there, or the URI of a key in a key service."""
+        return self.signer.replace("{channel}", channel) or self.keys / f"publish-{channel}.pem"
+
+    def may_sign(self, channel: str) -> bool:
+        """Whether this machine has a key to sign a channel with."""
+        key = self.signing_key(channel)
+        return isinstance(key, str) or key.is_file()
 
     def audit_key(self, channel: str) -> Path:
         """The private key that signs a channel's review decisions, where this machine has it."""

@@ -5,7 +5,7 @@ and id), its number is the one in its key, and the generation that it names as i
 Whether a verified generation may be *activated* (expiry, base, blobs) is the reader's question.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from softprompt.documents import sha256_hex
@@ -62,19 +62,22 @@ class ChannelLog:
         found = (generation_number(self.channel, key) for key in keys)
         return sorted(number for number in found if number is not None and number > after)
 
-    def read(self, number: int, *, known: Mapping[int, str] | None = None) -> Signed:
+    def read(self, number: int, *, known: Mapping[int, str] | None = None, history: bool = False) -> Signed:
         """One generation, verified.
 
         Args:
             number: Which one.
             known: Envelope digests that are remembered by number; they outrank what the store says now.
+            history: As `verify_generation` has it.
 
         Raises:
             StoreUnavailable: It cannot be read.
             VerificationFailed: It does not verify, or is not there.
         """
         data, source = self._envelope(number), self._source(number)
-        generation = verify_generation(data, number=number, channel=self.channel, trust=self.trust, source=source)
+        generation = verify_generation(
+            data, number=number, channel=self.channel, trust=self.trust, source=source, history=history
+        )
         self._check_link(generation, known or {})
         return Signed(generation, data)
 
@@ -88,21 +91,61 @@ class ChannelLog:
                 taken.append(number)
         return None
 
+    def is_history(self, signed: Signed) -> bool:
+        """Whether the key of a verified generation was revoked after it: it is the past of what follows, and not activated."""
+        number, source = signed.generation.generation, self._source(signed.generation.generation)
+        lasts = [self.trust.last_good(self.channel, key_id) for key_id in envelope.signers(signed.data, source=source)]
+        return all(last is not None and number < last.generation for last in lasts)
+
+    def walk(self) -> Iterator[Signed]:
+        """The generations that are believed, newest first: the head, and what each one names as the one before it.
+
+        Ends where the store has no more, or what a key signed that is not believed there.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        head = self.head()
+        signed = head.signed if head else None
+        while signed:
+            yield signed
+            if not signed.generation.predecessor:
+                return
+            try:
+                signed = self.before(signed.generation)
+            except VerificationFailed:
+                return
+
+    def before(self, generation: Generation) -> Signed:
+        """The generation that a believed one names as its predecessor.
+
+        Raises:
+            StoreUnavailable: It cannot be read.
+            VerificationFailed: It is not there, is another one, or a key signed it that is not believed there.
+        """
+        number, source = generation.predecessor, self._source(generation.predecessor)
+        data = self._envelope(number)
+        if sha256_hex(data) != generation.previous:
+            raise VerificationFailed(
+                "A generation is not the one that the next one names.",
+                where=source,
+                expected=f"sha256 {generation.previous}",
+                actual=f"sha256 {sha256_hex(data)}",
+            )
+        before = verify_generation(data, number=number, channel=self.channel, trust=self.trust, source=source, history=True)
+        return Signed(before, data)
+
     def served_since(self, seconds: float) -> frozenset[str]:
-        """Digests of all prompts that verified generations created after a time (seconds since 1970) have named.
+        """Digests of all prompts that believed generations created after a time (seconds since 1970) have named.
 
         Raises:
             StoreUnavailable: The store does not answer.
         """
         digests: set[str] = set()
-        for number in reversed(self.numbers()):
-            try:
-                generation = self.read(number).generation
-            except VerificationFailed:
-                continue
-            if parse_time(generation.created) < seconds:
+        for signed in self.walk():
+            if parse_time(signed.generation.created) < seconds:
                 break
-            digests |= generation.state.digests
+            digests |= signed.generation.state.digests
         return frozenset(digests)
 
     def _check_link(self, generation: Generation, known: Mapping[int, str]) -> None:
@@ -128,7 +171,9 @@ class ChannelLog:
         return f"{self.store.uri}, key {generation_key(self.channel, number)}"
 
 
-def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoot, source: str) -> Generation:
+def verify_generation(
+    data: bytes, *, number: int, channel: str, trust: TrustRoot, source: str, history: bool = False
+) -> Generation:
     """The generation in an envelope, if it may be believed apart from its predecessor.
 
     Args:
@@ -137,12 +182,14 @@ def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoo
         channel: Of which channel.
         trust: Whom to believe.
         source: Where it comes from, for messages.
+        history: Believe also what a revoked key signed before its last good generation, which is no longer activated. Only for
+            what a believed generation names as the one before it, or what was believed here before.
 
     Raises:
-        VerificationFailed: Signature, statement, channel, number, or older than the trust root allows.
+        VerificationFailed: Signature, revoked key, statement, channel, number, or older than the trust root allows.
     """
-    payload = envelope.verify(data, trust.keys_for(channel), source=source)
-    generation = from_statement(payload, source=source)
+    opened = envelope.open_envelope(data, trust.keys_for(channel), source=source)
+    generation = from_statement(opened.payload, source=source)
     trusted = trust.channel(channel)
     expected = f"channel {channel} ({trusted.id}), generation {number}"
     actual = f"channel {generation.channel} ({generation.channel_id}), generation {generation.generation}"
@@ -155,7 +202,27 @@ def verify_generation(data: bytes, *, number: int, channel: str, trust: TrustRoo
             expected=f">= {trusted.minimum_generation}",
             actual=str(number),
         )
+    _check_revoked(opened.key_ids, number, sha256_hex(data), channel, trust, source=source, history=history)
     return generation
+
+
+def _check_revoked(
+    key_ids: frozenset[str], number: int, digest: str, channel: str, trust: TrustRoot, *, source: str, history: bool
+) -> None:
+    """Whether one of the keys that signed counts there: not revoked, or revoked after this very generation."""
+    for key_id in key_ids:
+        last = trust.last_good(channel, key_id)
+        if last is None or (number, digest) == (last.generation, last.envelope) or (history and number < last.generation):
+            return
+    revoked = min(key_ids)
+    last = trust.last_good(channel, revoked)
+    raise VerificationFailed(
+        "A generation is signed by a key that was revoked.",
+        where=source,
+        expected=f"at most generation {last.generation} by the key {revoked[:12]}" if last else "",
+        actual=f"generation {number}, sha256 {digest}",
+        hint="Publish again, with a key that the trust root allows.",
+    )
 
 
 def newest(log: ChannelLog) -> Head:

@@ -7,6 +7,7 @@ Format: https://github.com/secure-systems-lab/dsse.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
@@ -34,15 +35,30 @@ class _Form(Document):
     signatures: tuple[_Signature, ...]
 
 
-def sign(payload: bytes, signer: Signer, *, payload_type: str = STATEMENT_PAYLOAD) -> bytes:
-    """The canonical JSON of a DSSE envelope over `payload` with one signature."""
+@dataclass(frozen=True)
+class Opened:
+    """What a verified envelope holds."""
+
+    payload: bytes
+    key_ids: frozenset[str]
+    """The keys whose signatures verify."""
+
+
+def sign(payload: bytes, *signers: Signer, payload_type: str = STATEMENT_PAYLOAD) -> bytes:
+    """The canonical JSON of a DSSE envelope over `payload`, signed by each signer."""
     envelope = Envelope(payload, payload_type, {})
-    envelope.sign(signer)
+    for signer in signers:
+        envelope.sign(signer)
     return canonical_json(envelope.to_dict())
 
 
 def verify(data: bytes, keys: Sequence[Key], *, source: str, payload_type: str = STATEMENT_PAYLOAD) -> bytes:
-    """The payload of an envelope, if one of the keys signed it.
+    """The payload of an envelope, if one of the keys signed it. Arguments and errors as `open_envelope` has them."""
+    return open_envelope(data, keys, source=source, payload_type=payload_type).payload
+
+
+def open_envelope(data: bytes, keys: Sequence[Key], *, source: str, payload_type: str = STATEMENT_PAYLOAD) -> Opened:
+    """The payload of an envelope, and which of the keys signed it; one has to.
 
     Args:
         data: The envelope's bytes.
@@ -60,7 +76,7 @@ def verify(data: bytes, keys: Sequence[Key], *, source: str, payload_type: str =
             "A signed envelope is of another type.", where=source, expected=payload_type, actual=envelope.payload_type
         )
     try:
-        envelope.verify(list(keys), 1)
+        accepted = envelope.verify(list(keys), 1)
     except (VerificationError, ValueError):  # ValueError: no keys
         allowed, named = sorted(key.keyid[:12] for key in keys), sorted(keyid[:12] for keyid in envelope.signatures)
         raise VerificationFailed(
@@ -70,7 +86,7 @@ def verify(data: bytes, keys: Sequence[Key], *, source: str, payload_type: str =
             actual=f"claims to be signed by {', '.join(named) or 'nobody'}",
             hint="Do not use it. If the publishing key changed, give this machine the new trust root.",
         ) from None
-    return bytes(envelope.payload)
+    return Opened(bytes(envelope.payload), frozenset(accepted))
 
 
 def peek(data: bytes, *, source: str) -> bytes:

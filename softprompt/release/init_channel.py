@@ -8,9 +8,10 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
@@ -18,18 +19,11 @@ from softprompt.recipe import Name
 from softprompt.release.channel import ChannelLog
 from softprompt.release.durable import file_lock, write_durably
 from softprompt.release.publisher import Publisher
+from softprompt.release.root_changes import change_trust_root, expiry, publish_trust_root, with_audit_key, with_channel
+from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.statement import ChannelState
 from softprompt.release.store import ObjectStore
-from softprompt.release.trust import (
-    AuditKey,
-    ChannelTrust,
-    PublicKey,
-    PublishingKey,
-    TrustRoot,
-    load_signer,
-    load_trust_root,
-    sign_trust_root,
-)
+from softprompt.release.trust import PublicKey, TrustRoot, load_signer, load_trust_root
 
 ROOT_KEY_FILE = "root.pem"
 
@@ -57,7 +51,14 @@ def audit_key_file(keys_dir: Path, channel: str) -> Path:
 
 
 def init_channel(
-    channel: str, *, store: ObjectStore, keys_dir: Path, trust_root: Path, clock: Callable[[], float] = time.time
+    channel: str,
+    *,
+    store: ObjectStore,
+    keys_dir: Path,
+    trust_root: Path,
+    signing_key: KeySource | None = None,
+    root_life_days: int = 0,
+    clock: Callable[[], float] = time.time,
 ) -> InitOutcome:
     """Make what a channel needs before anything can be published to it; what is there already stays.
 
@@ -66,10 +67,13 @@ def init_channel(
         store: Where its generations will lie; must honour conditional writes.
         keys_dir: Folder of `root.pem` and `publish-<channel>.pem`, each readable by its owner only.
         trust_root: File to make, or to add the channel to (which takes the root key, and counts its version up).
+        signing_key: A key that is there already, such as one in a key service; None: `publish-<channel>.pem`.
+        root_life_days: How long a trust root that is made or changed here is good; 0: for ever.
         clock: Seconds since 1970.
 
     Raises:
         InvalidRequest: Not a channel's name, keys that do not fit the trust root, or a channel of another trust root.
+        ServiceUnavailable: The key service does not sign.
         StoreUnavailable, PublishUnknown: The first generation could not be made; run it again.
     """
     try:
@@ -77,9 +81,10 @@ def init_channel(
     except ValidationError:
         raise InvalidRequest("This is not a channel's name.", where=channel, expected="[a-z0-9-], at most 40") from None
     with file_lock(keys_dir / "init.lock"):
-        root_signer = _key(keys_dir / ROOT_KEY_FILE, trust_root)
-        signer = _key(publishing_key_file(keys_dir, channel), trust_root, channel)
-        root = _trust_root(trust_root, channel, root_signer, signer)
+        signer = open_signer(signing_key) if signing_key else _key(publishing_key_file(keys_dir, channel), trust_root, channel)
+        changes = expiry(clock(), root_life_days) if root_life_days else {}
+        root = _trust_root(trust_root, channel, keys_dir / ROOT_KEY_FILE, signer, changes)
+        publish_trust_root(store, trust_root)
         log = ChannelLog(store, channel, root)
         created = not log.numbers()
         if created:
@@ -123,13 +128,8 @@ def allow_audit(channel: str, *, keys_dir: Path, trust_root: Path, holder: str) 
             return
         if public.keyid in old.publishing_keys:
             raise InvalidRequest("A publishing key may not sign review decisions.", where=str(path), hint="Take that file away.")
-        root_signer = load_signer(keys_dir / ROOT_KEY_FILE)
-        _check_root_key(old, root_signer, trust_root)
-        key = AuditKey(**PublicKey.of(public).model_dump(), channels=(channel,), holder=holder)
-        new = TrustRoot.model_validate(
-            dict(old) | {"version": old.version + 1, "audit_keys": old.audit_keys | {public.keyid: key}}
-        )
-        write_durably(trust_root, sign_trust_root(new, root_signer))
+        changes = with_audit_key(old, public.keyid, PublicKey.of(public), (channel,), holder)
+        change_trust_root(trust_root, load_signer(keys_dir / ROOT_KEY_FILE), changes)
 
 
 def _key(path: Path, trust_root: Path, channel: str = "") -> CryptoSigner:
@@ -149,32 +149,12 @@ def _refuse_lost_key(path: Path, trust_root: Path, channel: str) -> None:
         )
 
 
-def _trust_root(path: Path, channel: str, root_signer: CryptoSigner, signer: CryptoSigner) -> TrustRoot:
-    """The trust root, with the channel and its key in it."""
-    root_key = PublicKey.of(root_signer.public_key)
-    root_id = root_signer.public_key.keyid
-    old = load_trust_root(path) if path.exists() else TrustRoot(version=1, root_key_id=root_id, root_key=root_key)
-    if channel in old.channels:
+def _trust_root(path: Path, channel: str, root_key: Path, signer: Signer, changes: dict[str, Any]) -> TrustRoot:
+    """The trust root, with the channel and its key in it; only a new channel takes the root key."""
+    old = load_trust_root(path) if path.exists() else None
+    if old and channel in old.channels:
         return old
-    _check_root_key(old, root_signer, path)
-    key = PublishingKey(**PublicKey.of(signer.public_key).model_dump(), channels=(channel,))
-    new = TrustRoot(
-        version=old.version + path.exists(),
-        root_key_id=root_id,
-        root_key=root_key,
-        channels=old.channels | {channel: ChannelTrust(id=uuid.uuid4().hex)},
-        publishing_keys=old.publishing_keys | {signer.public_key.keyid: key},
-        audit_keys=old.audit_keys,
-    )
-    write_durably(path, sign_trust_root(new, root_signer))
-    return new
-
-
-def _check_root_key(root: TrustRoot, signer: CryptoSigner, path: Path) -> None:
-    if root.root_key != PublicKey.of(signer.public_key):
-        raise InvalidRequest(
-            "The root key is not the trust root's.",
-            where=str(path),
-            expected=root.root_key_id,
-            actual=signer.public_key.keyid,
-        )
+    root_signer = _key(root_key, path)
+    public = signer.public_key
+    added = with_channel(old, channel, uuid.uuid4().hex, PublicKey.of(public), public.keyid)
+    return change_trust_root(path, root_signer, added | changes)

@@ -3,6 +3,7 @@
     blobs/sha256/<hex>                                prompt file parts, manifests, evidence
     channels/<channel>/<generation, 12 digits>.json   signed generation; creating it is the commit
     audit/<channel>/<number, 12 digits>.json          signed review decision; numbered and chained like generations
+    roots/<version, 12 digits>.json                   trust root, signed by the root key of the version before
     proposals/<channel>/<name>/<hex>.yaml             what a pipeline asks Git to take over
     probe/conditional-write                           one constant object, see `store.probe_conditional_writes`
 
@@ -27,6 +28,13 @@ MAX_ENVELOPE_BYTES = 8 * 1024 * 1024
 """Largest envelope that is read: a statement in base64 and its signatures."""
 LAST_NUMBER = 10**12 - 1
 
+CHANNELS_PREFIX = "channels/"
+BLOBS_PREFIX = "blobs/sha256/"
+ROOTS_PREFIX = "roots/"
+PROPOSALS_PREFIX = "proposals/"
+
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
+_ROOT = re.compile(r"roots/([0-9]{12})\.json")
 _GENERATION = re.compile(r"channels/([a-z0-9-]+)/([0-9]{12})\.json")
 _AUDIT = re.compile(r"audit/([a-z0-9-]+)/([0-9]{12})\.json")
 _PROPOSAL = re.compile(r"proposals/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/[0-9a-f]{64}\.yaml")
@@ -34,12 +42,35 @@ _PROPOSAL = re.compile(r"proposals/([a-z0-9-]{1,40})/([a-z0-9-]{1,40})/[0-9a-f]{
 
 def blob_key(digest: str) -> str:
     """Key of the blob with this sha256."""
-    return f"blobs/sha256/{digest}"
+    return f"{BLOBS_PREFIX}{digest}"
+
+
+def blob_digest(key: str) -> str:
+    """The sha256 in a blob's key; empty for every other key."""
+    match = _BLOB.fullmatch(key)
+    return match[1] if match else ""
+
+
+def root_key(version: int) -> str:
+    """Key of one version of the trust root; alphabetical order is numerical order."""
+    return f"{ROOTS_PREFIX}{version:012d}.json"
+
+
+def root_version(key: str) -> int | None:
+    """The version in a trust root's key; None for every other key."""
+    match = _ROOT.fullmatch(key)
+    return (int(match[1]) or None) if match else None
 
 
 def channel_prefix(channel: str) -> str:
     """What the keys of all generations of a channel begin with."""
     return f"channels/{channel}/"
+
+
+def channel_of(key: str) -> str:
+    """The channel that a generation's key belongs to; empty for every other key."""
+    match = _GENERATION.fullmatch(key)
+    return match[1] if match else ""
 
 
 def generation_key(channel: str, number: int) -> str:

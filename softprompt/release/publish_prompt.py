@@ -19,9 +19,10 @@ from softprompt.release.layout import RETENTION_SECONDS, proposal_key
 from softprompt.release.plan import Plan, plan_changes
 from softprompt.release.policy import ChannelPolicy, Desired, DesiredShare, desired_yaml, read_policy
 from softprompt.release.publisher import Publisher
+from softprompt.release.roots import current_trust_root
+from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.statement import Approval, ChannelState, Generation, Numerics, Served, Share, Verdict
 from softprompt.release.store import ObjectStore
-from softprompt.release.trust import load_signer, load_trust_root
 
 
 class PublishOutcome(Document):
@@ -64,7 +65,7 @@ def publish_prompt(
     store: ObjectStore,
     policy_dir: Path,
     trust_root: Path,
-    signing_key: Path | None,
+    signing_key: KeySource | None,
     state_dir: Path,
     evaluated: str = "",
     review_status: str = "",
@@ -83,7 +84,7 @@ def publish_prompt(
         store: Where the channel lies.
         policy_dir: Holds `<channel>/_policy.yaml`.
         trust_root: The trust root's file.
-        signing_key: PEM file; needed where the policy's authority is `pipeline`, never used where it is `git`.
+        signing_key: PEM file or URI in a key service; needed where the authority is `pipeline`, never used where it is `git`.
         state_dir: For journals; the same one next time, so that a publish that was killed is recognised.
         evaluated: When the evidence was measured, RFC 3339 in UTC; needed where the policy limits its age.
         review_status: The version's tag `review.status`; needed where the policy requires a review.
@@ -100,14 +101,15 @@ def publish_prompt(
     policy = read_policy(policy_dir, _name(channel, "channel"))
     approval = _approval(prompt.digest, verdict, numerics, model_version, evaluated, evidence)
     fact = prompt_facts(prompt.manifest, approval, evidence, review_status)
-    log = ChannelLog(store, channel, load_trust_root(trust_root))
+    trust = current_trust_root(trust_root, store, folder=state_dir / "roots", now=clock())
+    log = ChannelLog(store, channel, trust)
     blobs = prompt_blobs(prompt) | {sha256_hex(data): data for data in (*evidence.values(), approval.to_bytes())}
     if policy.authority == "git":
         # A version is reviewed after its run; the plan on the pull request, and the reconciler, ask for that.
         unreviewed = policy.model_copy(update={"review_required": False})
         return _propose(name, prompt.digest, log, _decision(_name(name, "name"), fact, unreviewed, log, clock), blobs, policy)
     decide = _decision(_name(name, "name"), fact, policy, log, clock)
-    publisher = Publisher(log=log, signer=load_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock)
+    publisher = Publisher(log=log, signer=open_signer(_required(signing_key, channel)), state_dir=state_dir, clock=clock)
     done = publisher.publish(decide, blobs=blobs)
     return PublishOutcome(
         outcome=done.outcome,
@@ -224,7 +226,7 @@ def _name(text: str, what: str) -> str:
         ) from None
 
 
-def _required(signing_key: Path | None, channel: str) -> Path:
+def _required(signing_key: KeySource | None, channel: str) -> KeySource:
     if signing_key is None:
         raise InvalidRequest(
             "The policy lets the pipeline sign, and there is no signing key.",

@@ -240,7 +240,7 @@ class Publisher:
 
 def _check_key(log: ChannelLog, signer: Signer) -> None:
     key = signer.public_key
-    allowed = {trusted.keyid: PublicKey.of(trusted) for trusted in log.trust.keys_for(log.channel)}
+    allowed = {trusted.keyid: PublicKey.of(trusted) for trusted in log.trust.signing_keys_for(log.channel)}
     if allowed.get(key.keyid) != PublicKey.of(key):
         raise InvalidRequest(
             f"The trust root does not allow this key to sign the channel {log.channel}.",

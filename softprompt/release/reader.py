@@ -1,8 +1,9 @@
 """Follow a channel: find and check the newest generation, hand out what it serves, and never lose the last good one.
 
 What a node needs to go on lies in its state folder: the envelope it activated last (whose number is the high-water
-mark: it never activates an older one) and the verified blobs. So it starts without the store, and says that what it
-serves is stale. A bad update raises an alarm and changes nothing.
+mark: it never activates an older one), the links of the trust root that it has followed, and the verified blobs. So it starts
+without the store, and says that what it serves is stale. A bad update raises an alarm and changes nothing, except that a prompt
+which the newest signed generation revokes is refused at once, even where that generation cannot be activated.
 """
 
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from softprompt.artifact import PromptFile
+from softprompt.artifact import PromptFile, Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
@@ -18,6 +19,7 @@ from softprompt.release.blobs import MAX_EVIDENCE_BYTES, Blobs
 from softprompt.release.channel import ChannelLog, Signed, verify_generation
 from softprompt.release.durable import read_if_there, write_durably
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, MAX_ENVELOPE_BYTES
+from softprompt.release.roots import RootChain
 from softprompt.release.statement import Generation, Served, format_time, parse_time
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import TrustRoot
@@ -33,6 +35,8 @@ class Snapshot:
     alarms: tuple[str, ...]
     """What somebody should look at."""
     _blobs: Blobs
+    revoked: frozenset[str] = frozenset()
+    """Prompts of this generation that a newer one, which cannot be activated here, revokes."""
 
     @property
     def generation(self) -> int:
@@ -41,8 +45,12 @@ class Snapshot:
 
     @property
     def prompts(self) -> dict[str, Served]:
-        """Name -> prompts by base fingerprint, shadow, pinned, pinnable."""
-        return self.statement.state.prompts
+        """Name -> prompts by base fingerprint, shadow, pinned, pinnable; without what is revoked."""
+        prompts = self.statement.state.prompts
+        if not self.revoked:
+            return prompts
+        left = {name: served.without(self.revoked) for name, served in prompts.items()}
+        return {name: served for name, served in left.items() if served}
 
     @property
     def created(self) -> str:
@@ -58,9 +66,11 @@ class Snapshot:
         """The verified prompt file of a digest that this generation serves.
 
         Raises:
-            InvalidRequest: The generation does not name it.
+            InvalidRequest: The generation does not name it, or it is revoked.
             VerificationFailed, StoreUnavailable: It is not kept here any more, and cannot be had again.
         """
+        if digest in self.revoked:
+            raise InvalidRequest("This prompt is revoked.", where=f"generation {self.generation}", actual=digest)
         if digest not in self.statement.state.digests:
             raise InvalidRequest("The channel does not serve this prompt.", where=f"generation {self.generation}", actual=digest)
         return self._blobs.prompt(digest)
@@ -92,6 +102,8 @@ class _Remembered(Document):
     channel: Name
     generation: int
     envelope: str
+    revoked: tuple[Sha256, ...] = ()
+    """What a newer generation revokes that could not be activated."""
 
 
 class Reader:
@@ -100,7 +112,7 @@ class Reader:
     Args:
         store: Where the channel lies.
         channel: Name.
-        trust: Whom to believe.
+        trust: Whom to believe to begin with; newer versions are followed in the store.
         state_dir: The node's own folder.
         base_fingerprint: The base model that the node serves; empty: all (a tool, not a node).
         clock: Seconds since 1970.
@@ -119,12 +131,15 @@ class Reader:
         base_fingerprint: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._log = ChannelLog(store, channel, trust)
+        trust.channel(channel)
+        self._roots = RootChain(trust, state_dir / f"{channel}.roots")
+        self._log = ChannelLog(store, channel, self._roots.root)
         self._blobs = Blobs(store, state_dir / "blobs")
         self._file = state_dir / f"{channel}.active.json"
         self._base, self._clock = base_fingerprint, clock
         self._active: Signed | None = None
         self._high_water, self._restored_alarms = 0, list[str]()
+        self._revoked, self._disbelieved = frozenset[str](), ""
         self._restore()
 
     def refresh(self) -> Snapshot:
@@ -149,11 +164,21 @@ class Reader:
             alarms.append(
                 f"Generation {statement.generation} expired at {statement.expires}, and there is no newer one to serve."
             )
-        return Snapshot(statement, expired or not newest_active, tuple(alarms), self._blobs)
+        if self._disbelieved:
+            alarms.append(
+                f"Generation {statement.generation} is served and not believed any more: publish again. {self._disbelieved}"
+            )
+        if revoked := self._revoked & statement.state.digests:
+            alarms.append(
+                f"Generation {statement.generation} serves what a newer one revokes, so it is refused: {_listed(revoked)}."
+            )
+        stale = expired or not newest_active or bool(self._disbelieved)
+        return Snapshot(statement, stale, tuple(alarms), self._blobs, revoked)
 
     def _update(self, alarms: list[str]) -> bool:
         """Activate what is newer; whether the newest is what is active now."""
         try:
+            is_believable = self._follow_roots(alarms)
             newest = self._newest(alarms)
         except StoreUnavailable as error:
             if self._active is None:
@@ -161,14 +186,58 @@ class Reader:
             alarms.append(f"The store does not answer, so there may be a newer generation. {_line(error)}")
             return False
         if newest is None:
-            return True
+            return is_believable
+        if not is_believable:
+            return False
         try:
             self._check(newest.generation)
             self._activate(newest)
         except SoftpromptError as error:  # a bad update never evicts the good one, whatever is bad about it
             alarms.append(f"Generation {newest.generation.generation} is not activated. {_line(error)}")
+            self._refuse(frozenset(newest.generation.state.revoked))
             return False
         return True
+
+    def _follow_roots(self, alarms: list[str]) -> bool:
+        """Take the newest trust root; whether anything new may be believed by it. StoreUnavailable: it cannot be asked for."""
+        try:
+            self._roots.follow(self._log.store)
+        except VerificationFailed as error:
+            alarms.append(f"A newer trust root is not believed. {_line(error)}")
+        root = self._roots.root
+        if root is not self._log.trust:
+            self._believe(root, alarms)
+        if root.has_expired(self._clock()):
+            alarms.append(
+                f"The trust root, version {root.version}, expired at {root.expires}; nothing new is believed until it is renewed."
+            )
+            return False
+        return root.version >= self._roots.newest_known
+
+    def _believe(self, root: TrustRoot, alarms: list[str]) -> None:
+        """Look at the channel, and at what is active, with the eyes of a newer trust root."""
+        try:
+            self._log = ChannelLog(self._log.store, self._log.channel, root)
+        except InvalidRequest as error:
+            alarms.append(f"The trust root, version {root.version}, does not know this channel any more. {_line(error)}")
+            return
+        self._disbelieved = ""
+        if self._active:
+            try:
+                self._verify_here(self._active.data, self._active.generation.generation)
+            except VerificationFailed as error:
+                self._disbelieved = _line(error)
+
+    def _verify_here(self, data: bytes, number: int) -> Generation:
+        """What was activated here is still believed when its key was revoked after it."""
+        trust, channel = self._log.trust, self._log.channel
+        return verify_generation(data, number=number, channel=channel, trust=trust, source=str(self._file), history=True)
+
+    def _refuse(self, revoked: frozenset[str]) -> None:
+        """Refuse prompts from now on, also after a restart."""
+        if revoked != self._revoked and self._active:
+            self._remember(self._active, revoked)
+            self._revoked = revoked
 
     def _newest(self, alarms: list[str]) -> Signed | None:
         """The newest generation above the high-water mark that verifies; each one is looked at, bad ones are named."""
@@ -177,8 +246,9 @@ class Reader:
         # Without an active one, the one at the mark may be taken again: it was good, but its local copy is not.
         for number in self._log.numbers(after=max(self._floor(), self._high_water - (self._active is None))):
             try:
-                newest = self._log.read(number, known=known)
-                known[number] = newest.digest
+                signed = self._log.read(number, known=known, history=True)
+                known[number] = signed.digest
+                newest = newest if self._log.is_history(signed) else signed
             except VerificationFailed as error:
                 alarms.append(f"Generation {number} does not verify and is passed over. {_line(error)}")
         return newest
@@ -222,10 +292,18 @@ class Reader:
             )
 
     def _activate(self, signed: Signed) -> None:
-        number = signed.generation.generation
-        remembered = _Remembered(channel=self._log.channel, generation=number, envelope=signed.data.decode())
+        self._remember(signed, frozenset())
+        self._active, self._high_water, self._restored_alarms = signed, signed.generation.generation, []
+        self._revoked, self._disbelieved = frozenset(), ""
+
+    def _remember(self, signed: Signed, revoked: frozenset[str]) -> None:
+        remembered = _Remembered(
+            channel=self._log.channel,
+            generation=signed.generation.generation,
+            envelope=signed.data.decode(),
+            revoked=tuple(sorted(revoked)),
+        )
         write_durably(self._file, remembered.to_bytes())
-        self._active, self._high_water, self._restored_alarms = signed, number, []
 
     def _restore(self) -> None:
         """Go on where this node left off; what does not verify any more is not served, but its number still counts."""
@@ -237,13 +315,15 @@ class Reader:
             remembered = _Remembered.from_bytes(written, source=source)
             self._high_water = remembered.generation
             data = remembered.envelope.encode()
-            generation = verify_generation(
-                data, number=remembered.generation, channel=self._log.channel, trust=self._log.trust, source=source
-            )
+            generation = self._verify_here(data, remembered.generation)
             self._check_prompts(generation)
-            self._active = Signed(generation, data)
+            self._active, self._revoked = Signed(generation, data), frozenset(remembered.revoked)
         except SoftpromptError as error:
             self._restored_alarms.append(f"What this node served last cannot be used. {_line(error)}")
+
+
+def _listed(digests: frozenset[str]) -> str:
+    return ", ".join(digest[:12] for digest in sorted(digests))
 
 
 def _line(error: SoftpromptError) -> str:

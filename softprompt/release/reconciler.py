@@ -16,9 +16,10 @@ from softprompt.release.plan import Plan
 from softprompt.release.plan_report import ChannelPlan
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.release.publisher import Publisher
+from softprompt.release.roots import current_trust_root
+from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.statement import Generation
 from softprompt.release.store import ObjectStore
-from softprompt.release.trust import load_signer, load_trust_root
 
 RESTATED = "nothing but the commit: the files changed and say the same again, and no older commit may come after this one"
 
@@ -46,7 +47,7 @@ def plan_channel(
         InvalidRequest, VerificationFailed: As `Desire` does.
         StoreUnavailable: The store does not answer.
     """
-    log = ChannelLog(store, channel, load_trust_root(trust_root))
+    log = ChannelLog(store, channel, current_trust_root(trust_root, store, folder=None, now=clock()))
     desire = Desire(environments, log, review_status=review_status, clock=clock)
     generation = newest(log).signed.generation
     return ChannelPlan.of(channel, desire.commit, generation, desire.plan(generation))
@@ -58,7 +59,7 @@ def apply_channel(
     *,
     store: ObjectStore,
     trust_root: Path,
-    signing_key: Path,
+    signing_key: KeySource,
     state_dir: Path,
     review_status: ReviewLookup = not_reviewed,
     clock: Callable[[], float] = time.time,
@@ -70,7 +71,7 @@ def apply_channel(
         channel: Name.
         store: Where the channel lies.
         trust_root: The trust root's file.
-        signing_key: PEM file of a key that may sign this channel.
+        signing_key: PEM file, or a key service's URI, of a key that may sign this channel.
         state_dir: For journals.
         review_status: Asks the registry; used only where the policy requires a review.
         clock: Seconds since 1970.
@@ -79,9 +80,9 @@ def apply_channel(
         InvalidRequest, VerificationFailed: As `Desire` does.
         StoreUnavailable, PublishUnknown: As `Publisher.publish` does.
     """
-    log = ChannelLog(store, channel, load_trust_root(trust_root))
+    log = ChannelLog(store, channel, current_trust_root(trust_root, store, folder=state_dir / "roots", now=clock()))
     desire = Desire(environments, log, review_status=review_status, clock=clock)
-    publisher = Publisher(log=log, signer=load_signer(signing_key), state_dir=state_dir, clock=clock)
+    publisher = Publisher(log=log, signer=open_signer(signing_key), state_dir=state_dir, clock=clock)
     plans: list[Plan] = []
 
     def decide(head: Generation) -> Plan:

@@ -5,6 +5,7 @@ the prompts. Times are RFC 3339 in UTC with whole seconds (`2026-11-21T14:00:00Z
 sign. Signing is `envelope`'s business, and whether a generation may be believed `channel`'s.
 """
 
+from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 
@@ -96,6 +97,15 @@ class Served(Document):
         """Every prompt that the name uses."""
         active = {share.prompt for shares in self.bases.values() for share in shares}
         return frozenset(active | set(self.shadow) | set(self.pinnable))
+
+    def without(self, digests: Set[str]) -> "Served | None":
+        """What is left of the name when some prompts must not be served; None: nothing."""
+        kept = {base: tuple(share for share in shares if share.prompt not in digests) for base, shares in self.bases.items()}
+        bases = {base: shares for base, shares in kept.items() if shares}
+        if not bases:
+            return None
+        shadow, pinnable = (tuple(one for one in some if one not in digests) for some in (self.shadow, self.pinnable))
+        return Served(bases=bases, shadow=shadow, pinned=self.pinned, pinnable=pinnable)
 
 
 class ChannelState(Document):

@@ -2,8 +2,8 @@
 
 It is signed by an offline root key that it names, so that the next version can be signed by the same hand, as TUF does
 (https://theupdateframework.github.io/specification/). The file on a node is where trust begins, hence its own
-signature only shows that nobody changed it since. Publishing keys introduce no keys. Private keys are PEM files that
-only their owner may read.
+signature only shows that nobody changed it since. Publishing keys introduce no keys. How a node gets from its file to the
+newest version is `roots`' business, making a new version `root_changes`', and keys in a key service `signers`'.
 """
 
 from pathlib import Path
@@ -18,7 +18,8 @@ from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.recipe import Name
 from softprompt.release import envelope
 from softprompt.release.durable import read_if_there
-from softprompt.release.statement import Identifier
+from softprompt.release.layout import CLOCK_SKEW_SECONDS
+from softprompt.release.statement import Identifier, OptionalTime, parse_time
 
 ROOT_PAYLOAD = "application/vnd.softprompt.trust-root+json"
 
@@ -47,10 +48,40 @@ class PublicKey(Document):
         return SSlibKey(key_id, self.key_types[self.scheme], self.scheme, {"public": self.public})
 
 
-class PublishingKey(PublicKey):
+class _Grown(Document):
+    """A document to which fields were added: empty ones are left out, so that what was signed before keeps its bytes."""
+
+    added: ClassVar[frozenset[str]]
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        return {name: value for name, value in content.items() if value or name not in self.added}
+
+
+class LastGood(Document):
+    """The last generation that is believed of a key which was revoked; older ones are history, and not activated any more."""
+
+    generation: int = Field(ge=0)
+    """Its number; 0: nothing that the key signed is believed."""
+    envelope: Sha256 | Literal[""] = ""
+    """sha256 of its envelope, so that whoever has the key cannot put another one in its place."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.generation == 0) != (self.envelope == ""):
+            raise ValueError("envelope: generation 0 has none, every other one has")
+        return self
+
+
+class PublishingKey(PublicKey, _Grown):
     """A key that may sign generations, and of which channels."""
 
+    added = frozenset({"last_good"})
+
     channels: tuple[Name, ...]
+    last_good: dict[Name, LastGood] = Field(default_factory=dict)
+    """Channel -> up to where the key counts there: it was revoked."""
 
 
 class AuditKey(PublicKey):
@@ -75,8 +106,10 @@ class ChannelTrust(Document):
     """Older generations are never believed."""
 
 
-class TrustRoot(Document):
+class TrustRoot(_Grown):
     """Which keys may sign which channels."""
+
+    added = frozenset({"audit_keys", "expires"})
 
     schema_version: Literal[1] = 1
     version: int = Field(ge=1)
@@ -88,6 +121,8 @@ class TrustRoot(Document):
     """Key id -> key."""
     audit_keys: dict[Sha256, AuditKey] = Field(default_factory=dict)
     """Key id -> key; none of them publishes, and no publishing key is one."""
+    expires: OptionalTime = ""
+    """From then on nothing new is believed until there is a newer version; empty: never."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -103,14 +138,6 @@ class TrustRoot(Document):
             raise ValueError("audit_keys: one is also a publishing key")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_empty_audit_keys(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A root that was signed before there were audit keys keeps its bytes."""
-        content: dict[str, Any] = serialise(self)
-        if not self.audit_keys:
-            del content["audit_keys"]
-        return content
-
     def channel(self, name: str) -> ChannelTrust:
         """What is known about a channel. InvalidRequest: nothing."""
         if name not in self.channels:
@@ -123,17 +150,30 @@ class TrustRoot(Document):
         return self.channels[name]
 
     def keys_for(self, channel: str) -> tuple[Key, ...]:
-        """The keys that may sign this channel's generations."""
+        """The keys that may sign this channel's generations, and those that were allowed to once: see `last_good`."""
         return tuple(key.key(key_id) for key_id, key in self.publishing_keys.items() if channel in key.channels)
+
+    def signing_keys_for(self, channel: str) -> tuple[Key, ...]:
+        """The keys that may sign this channel's next generation."""
+        return tuple(key for key in self.keys_for(channel) if self.last_good(channel, key.keyid) is None)
+
+    def last_good(self, channel: str, key_id: str) -> LastGood | None:
+        """Up to where a revoked key counts in a channel; None: it is not revoked there."""
+        key = self.publishing_keys.get(key_id)
+        return key.last_good.get(channel) if key else None
+
+    def has_expired(self, now: float) -> bool:
+        """Whether there should be a newer version by now (seconds since 1970)."""
+        return bool(self.expires) and now > parse_time(self.expires) + CLOCK_SKEW_SECONDS
 
     def audit_keys_for(self, channel: str, number: int) -> tuple[Key, ...]:
         """The keys that may have signed a channel's review decision of this number."""
         return tuple(key.key(key_id) for key_id, key in self.audit_keys.items() if key.may_sign(channel, number))
 
 
-def sign_trust_root(root: TrustRoot, signer: Signer) -> bytes:
-    """The file's bytes."""
-    return envelope.sign(root.to_bytes(), signer, payload_type=ROOT_PAYLOAD)
+def sign_trust_root(root: TrustRoot, *signers: Signer) -> bytes:
+    """The file's bytes: signed by the root key that it names and, where that is a new one, by the one before."""
+    return envelope.sign(root.to_bytes(), *signers, payload_type=ROOT_PAYLOAD)
 
 
 def load_trust_root(path: Path) -> TrustRoot:
@@ -162,6 +202,26 @@ def verify_trust_root(data: bytes, *, source: str) -> TrustRoot:
     root = TrustRoot.from_bytes(payload, source=source)
     if root.to_bytes() != payload:
         raise VerificationFailed("A trust root is not in canonical form.", where=source)
+    return root
+
+
+def verify_successor(data: bytes, before: TrustRoot, *, source: str) -> TrustRoot:
+    """The next version of a trust root: signed by the root key of the version before and by the one that it names.
+
+    Args:
+        data: The envelope.
+        before: The version before, which is believed.
+        source: Where the envelope comes from, for messages.
+
+    Raises:
+        VerificationFailed: One of the signatures is missing, or it is another version.
+    """
+    envelope.verify(data, [before.root_key.key(before.root_key_id)], source=source, payload_type=ROOT_PAYLOAD)
+    root = verify_trust_root(data, source=source)
+    if root.version != before.version + 1:
+        raise VerificationFailed(
+            "A trust root is not the next version.", where=source, expected=str(before.version + 1), actual=str(root.version)
+        )
     return root
 
 

@@ -1,5 +1,6 @@
 """`release init`: once, twice, at the same time, and not over somebody else's channel."""
 
+import dataclasses
 import stat
 import threading
 
@@ -7,9 +8,9 @@ import pytest
 
 from softprompt.errors import InvalidRequest
 from softprompt.release.init_channel import allow_audit, audit_key_file, init_channel
-from softprompt.release.layout import generation_key
+from softprompt.release.layout import generation_key, root_key
 from softprompt.release.policy import LAPTOP_POLICY
-from softprompt.release.trust import load_signer, load_trust_root
+from softprompt.release.trust import load_signer, load_trust_root, verify_successor, verify_trust_root
 
 
 def test_it_makes_keys_root_and_an_empty_generation_one(any_channel):
@@ -69,8 +70,8 @@ def test_another_channel_is_added_to_the_root_with_a_key_of_its_own(channel):
     assert {key.keyid for key in root.keys_for("staging")}.isdisjoint(key.keyid for key in root.keys_for("production"))
 
 
-def test_a_channel_of_another_trust_root_is_left_alone(channel, tmp_path):
-    with pytest.raises(InvalidRequest, match="none of them verifies with this trust root"):
+def test_a_store_of_another_trust_root_is_left_alone(channel, tmp_path):
+    with pytest.raises(InvalidRequest, match="store has another trust root of this version"):
         init_channel("staging", store=channel.store, keys_dir=tmp_path / "other", trust_root=tmp_path / "other.json")
     assert list(channel.store.list("channels/")) == [generation_key("staging", 1)]
 
@@ -94,11 +95,24 @@ def test_somebody_who_was_faster_with_another_root_is_left_alone_too(channel, tm
     assert empty.get(generation_key("staging", 1), max_bytes=10_000) == theirs
 
 
-@pytest.mark.parametrize("lost", ["root.pem", "publish-staging.pem"])
-def test_a_lost_key_is_not_replaced_in_silence(channel, lost):
+@pytest.mark.parametrize(("lost", "asked"), [("root.pem", "production"), ("publish-staging.pem", "staging")])
+def test_a_lost_key_is_not_replaced_in_silence(channel, lost, asked):
     (channel.folder / "keys" / lost).unlink()
     with pytest.raises(InvalidRequest, match=r"(?s)private key that the trust root relies on is missing.*backup"):
-        channel.begin()
+        dataclasses.replace(channel, name=asked).begin()
+
+
+def test_a_channel_that_the_root_knows_takes_no_root_key(channel):
+    (channel.folder / "keys" / "root.pem").unlink()
+    assert channel.begin().created is False
+
+
+def test_the_trust_root_is_in_the_store_version_by_version(channel):
+    dataclasses.replace(channel, name="production").begin()
+    versions = [channel.store.get(root_key(version), max_bytes=100_000) for version in (1, 2)]
+    assert versions[1] == channel.trust_root.read_bytes()
+    first = verify_trust_root(versions[0], source="1")
+    assert verify_successor(versions[1], first, source="2") == load_trust_root(channel.trust_root)
 
 
 def test_a_root_key_that_is_not_the_roots_adds_no_channel(channel):
