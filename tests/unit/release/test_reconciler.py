@@ -8,7 +8,7 @@ import pytest
 
 from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRequest, VerificationFailed
-from softprompt.release.layout import blob_key
+from softprompt.release.layout import RENEW_SECONDS, blob_key
 from softprompt.release.policy import Desired, DesiredShare, desired_yaml
 from softprompt.release.reconciler import RESTATED, apply_channel, plan_channel
 
@@ -403,6 +403,16 @@ def test_an_apply_that_was_stopped_after_the_commit_is_recognised(repository, ma
     with pytest.raises(KeyboardInterrupt):
         repository.apply(store=Stopping())
     assert (repository.apply().outcome, repository.channel.log.numbers()) == ("published", [1, 2])
+
+
+def test_an_unchanged_state_is_signed_again_after_a_third_of_its_life(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt()))
+    repository.apply()
+    repository.channel.clock.now += RENEW_SECONDS - 1
+    assert repository.apply().outcome == "unchanged"
+    repository.channel.clock.now += 2
+    assert repository.apply().outcome == "published"
+    assert repository.channel.log.read(2).generation.state == repository.channel.log.read(3).generation.state
 
 
 def test_git_without_authority_publishes_nothing(repository, make_prompt):
