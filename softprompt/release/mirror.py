@@ -34,12 +34,13 @@ class Mirror:
         """
         self._ensure_clone()
         here = f"refs/remotes/origin/{self._branch}"
-        self._run("fetch", "--quiet", "--no-tags", "--prune", "origin", f"+refs/heads/{self._branch}:{here}")
         try:
+            self._run("fetch", "--quiet", "--no-tags", "--prune", "origin", f"+refs/heads/{self._branch}:{here}")
             self._run(*_SAFE, "checkout", "--quiet", "--force", "--detach", here)
             self._run("clean", "--quiet", "-ffdx")
         except GitUnavailable:
-            shutil.rmtree(self._folder, ignore_errors=True)  # such as a lock that a killed process left
+            if run_git(self._folder.parent, "ls-remote", self._remote).returncode == 0:
+                shutil.rmtree(self._folder, ignore_errors=True)  # the fault is the clone's, such as a lock that was left
             raise
         return self._folder
 

@@ -100,6 +100,8 @@ def test_without_program_or_forge_nothing_is_pushed(repository, monkeypatch):
 
 
 def test_a_push_that_fails_is_told(repository, programs):
+    nowhere = ["config", "url./nowhere/at/all.insteadOf", "https://github.com/acme/prompts"]
+    subprocess.run(["git", "-C", str(repository), *nowhere], check=True)
     forge = remote(repository, "https://github.com/acme/prompts")
     with pytest.raises(GitUnavailable, match="push did not work"):
         open_pull_request(forge, repository, "no-such-branch", "main", "t", "b")
