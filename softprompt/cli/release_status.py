@@ -65,4 +65,4 @@ def _node(node: NodeReport, generation: int) -> tuple[Text | str, ...]:
     if node.error:
         return Text("not known", "red"), "", "", ""
     number = Text(str(node.generation), "green" if node.generation == generation else "yellow")
-    return number, "yes" if node.ready else "no", "yes" if node.stale else "no", str(len(node.names))
+    return number, "yes" if node.ready else "no", "yes" if node.stale else "no", str(node.num_prompts)

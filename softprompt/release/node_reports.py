@@ -1,4 +1,7 @@
-"""What serving nodes say that they serve, asked over HTTP: their `/readyz`."""
+"""What serving nodes say that they serve, asked over HTTP: their `/readyz`.
+
+A node names its generation, and a generation is immutable: that number says every digest that the node serves.
+"""
 
 import urllib.error
 import urllib.request
@@ -24,9 +27,9 @@ class NodeReport(Document):
     stale: bool = False
     """Whether it says that there may be a newer one."""
     ready: bool = False
-    names: tuple[str, ...] = ()
-    digests: dict[str, tuple[str, ...]] | None = None
-    """Name -> digests that it serves; None: it says names only."""
+    num_prompts: int = 0
+    num_alarms: int = 0
+    """Faults of updates that somebody should look at."""
     error: str = ""
     """Why nothing is known of it."""
 
@@ -54,8 +57,8 @@ def _ask(url: str) -> NodeReport:
             generation=int(content["generation"]),
             stale=bool(content["stale"]),
             ready=status == 200,
-            names=tuple(sorted(map(str, prompts))),
-            digests=_digests(prompts),
+            num_prompts=prompts if isinstance(prompts, int) else len(prompts),
+            num_alarms=int(content.get("alarms", 0)),
         )
     except (OSError, VerificationFailed) as error:
         return NodeReport(url=url, error=" ".join(str(getattr(error, "reason", error)).split()))
@@ -72,14 +75,3 @@ def _get(url: str) -> tuple[int, bytes]:
     except urllib.error.HTTPError as error:
         with error:
             return error.code, bytes(error.read(MOST_REPLY_BYTES + 1))
-
-
-def _digests(prompts: Any) -> dict[str, tuple[str, ...]] | None:
-    """Digests by name, where a node says them: `{"name": ["sha256:..."]}`."""
-    if not isinstance(prompts, dict):
-        return None
-    found: dict[str, tuple[str, ...]] = {}
-    for name, digests in prompts.items():
-        listed = [digests] if isinstance(digests, str) else list(digests)
-        found[str(name)] = tuple(sorted(str(digest).removeprefix("sha256:") for digest in listed))
-    return found
