@@ -3,17 +3,24 @@
 A prompt is two of them, its manifest (whose sha256 is the prompt's identity) and the tensor that the manifest names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from softprompt.artifact import Manifest, PromptFile, read_manifest
 from softprompt.documents import sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.release.durable import read_if_there, write_durably
 from softprompt.release.layout import GC_GRACE_SECONDS, blob_key
+from softprompt.release.statement import ChannelState
 from softprompt.release.store import ObjectStore
 
 MAX_EVIDENCE_BYTES = 64 * 1024 * 1024
+
+_REQUESTS_AT_ONCE = 8
+"""Fewer than the connections that boto3 keeps open (10)."""
+_T = TypeVar("_T")
 
 
 class Blobs:
@@ -65,16 +72,50 @@ def prompt_blobs(prompt: PromptFile) -> dict[str, bytes]:
     return {prompt.digest: prompt.manifest.to_bytes(), prompt.manifest.parts[0].sha256: prompt.tensor}
 
 
-def put_blobs(store: ObjectStore, blobs: Mapping[str, bytes]) -> None:
+def put_blobs(store: ObjectStore, blobs: Mapping[str, bytes], *, kept: Collection[str] = ()) -> None:
     """Make sure that blobs are in the store and stay there until a generation names them.
 
     One that is there already is written again once it is older than half of the grace that garbage collection gives to
     blobs without a generation: otherwise it could be collected between now and the commit.
 
+    Args:
+        store: Where to.
+        blobs: By sha256.
+        kept: Those that need no look, since a generation names them.
+
     Raises:
         StoreUnavailable: One of them could not be written.
     """
-    for digest in blobs:
+
+    def put(digest: str) -> None:
         age = store.age_seconds(blob_key(digest))
         if age is None or age > GC_GRACE_SECONDS / 2:
             store.put(blob_key(digest), blobs[digest])
+
+    at_once(put, [digest for digest in blobs if digest not in kept])
+
+
+def named_blobs(state: ChannelState, at_hand: Mapping[str, bytes]) -> frozenset[str]:
+    """The blobs that a generation's state names.
+
+    Args:
+        state: Of a generation that is retained: garbage collection leaves these blobs alone.
+        at_hand: Blobs by sha256. A state names a tensor through its manifest only, so one whose manifest is missing here
+            is missing in the result.
+    """
+    manifests = (at_hand[digest] for digest in state.digests if digest in at_hand)
+    tensors = {part.sha256 for data in manifests for part in read_manifest(data, source="a manifest at hand").parts}
+    approvals = state.approvals.values()
+    evidence = {digest for approval in approvals for digest in approval.evidence.values()}
+    return state.digests | tensors | evidence | {approval.digest for approval in approvals}
+
+
+def at_once(work: Callable[[_T], None], items: Collection[_T]) -> None:
+    """Do something to each item, several at a time; after the first error, which is raised, nothing more is begun."""
+    if len(items) <= 1:
+        for item in items:
+            work(item)
+        return
+    with ThreadPoolExecutor(min(_REQUESTS_AT_ONCE, len(items))) as pool:
+        for _ in pool.map(work, items):
+            pass

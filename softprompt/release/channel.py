@@ -9,12 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from softprompt.documents import sha256_hex
-from softprompt.errors import InvalidRequest, VerificationFailed
+from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
 from softprompt.release import envelope
 from softprompt.release.layout import MAX_ENVELOPE_BYTES, channel_prefix, generation_key, generation_number
 from softprompt.release.statement import Generation, from_statement, parse_time
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import TrustRoot
+
+_READINGS = 3
+
+
+class Missing(VerificationFailed):
+    """An envelope is not there that has to be: somebody took it away, or the store shows an old state of itself."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +77,38 @@ class ChannelLog:
             history: As `verify_generation` has it.
 
         Raises:
-            StoreUnavailable: It cannot be read.
-            VerificationFailed: It does not verify, or is not there.
+            StoreUnavailable: It cannot be read, or reads differently each time.
+            Missing: It, or the one that it follows, is not there.
+            VerificationFailed: It does not verify, twice in the same way: a bit that flipped on the way makes no object bad.
         """
-        data, source = self._envelope(number), self._source(number)
-        generation = verify_generation(
-            data, number=number, channel=self.channel, trust=self.trust, source=source, history=history
+        before: list[str] = []
+        for _ in range(_READINGS):
+            readings: list[str] = []
+            try:
+                return self._read_once(number, known or {}, readings, history=history)
+            except VerificationFailed:
+                if readings == before:
+                    raise
+                before = readings
+        raise StoreUnavailable(
+            f"A generation reads differently each time, {_READINGS} times.",
+            where=self._source(number),
+            hint="Something between here and the store changes what passes. Try again, or find it.",
         )
-        self._check_link(generation, known or {})
-        return Signed(generation, data)
 
     def head(self) -> Head | None:
-        """The newest generation that verifies; None if none does. StoreUnavailable: the store does not answer."""
+        """The newest generation that verifies; None if none does.
+
+        Raises:
+            StoreUnavailable: The store does not answer, or an envelope is missing. A publisher that passed over a missing
+                one would undo what it states.
+        """
         taken: list[int] = []
         for number in reversed(self.numbers()):
             try:
                 return Head(self.read(number), frozenset(taken))
+            except Missing as error:
+                raise StoreUnavailable(error.what, **error.facts) from None
             except VerificationFailed:
                 taken.append(number)
         return None
@@ -124,7 +146,7 @@ class ChannelLog:
             VerificationFailed: It is not there, is another one, or a key signed it that is not believed there.
         """
         number, source = generation.predecessor, self._source(generation.predecessor)
-        data = self._envelope(number)
+        data = self._envelope(number, [])
         if sha256_hex(data) != generation.previous:
             raise VerificationFailed(
                 "A generation is not the one that the next one names.",
@@ -148,11 +170,19 @@ class ChannelLog:
             digests |= signed.generation.state.digests
         return frozenset(digests)
 
-    def _check_link(self, generation: Generation, known: Mapping[int, str]) -> None:
+    def _read_once(self, number: int, known: Mapping[int, str], readings: list[str], *, history: bool) -> Signed:
+        data, source = self._envelope(number, readings), self._source(number)
+        generation = verify_generation(
+            data, number=number, channel=self.channel, trust=self.trust, source=source, history=history
+        )
+        self._check_link(generation, known, readings)
+        return Signed(generation, data)
+
+    def _check_link(self, generation: Generation, known: Mapping[int, str], readings: list[str]) -> None:
         before = generation.predecessor
-        if before == 0:
-            return
-        digest = known.get(before) or sha256_hex(self._envelope(before))
+        if before < self.trust.channel(self.channel).minimum_generation:
+            return  # there is none, or the trust root has cut it off
+        digest = known.get(before) or sha256_hex(self._envelope(before, readings))
         if digest != generation.previous:
             raise VerificationFailed(
                 "A generation follows another one than the one before it.",
@@ -161,10 +191,20 @@ class ChannelLog:
                 actual=f"previous {generation.previous}",
             )
 
-    def _envelope(self, number: int) -> bytes:
-        data = self.store.get(generation_key(self.channel, number), max_bytes=MAX_ENVELOPE_BYTES)
+    def _envelope(self, number: int, readings: list[str]) -> bytes:
+        try:
+            data = self.store.get(generation_key(self.channel, number), max_bytes=MAX_ENVELOPE_BYTES)
+        except VerificationFailed as error:
+            readings.append(str(error))
+            raise
+        readings.append(sha256_hex(data) if data is not None else "missing")
         if data is None:
-            raise VerificationFailed("A generation is not in the store.", where=self._source(number))
+            raise Missing(
+                "A generation is not in the store.",
+                where=self._source(number),
+                hint="Try again. If it stays away, bring it back from the bucket's versions or a copy, or raise "
+                "minimum_generation in the trust root above it.",
+            )
         return data
 
     def _source(self, number: int) -> str:
@@ -188,6 +228,11 @@ def verify_generation(
     Raises:
         VerificationFailed: Signature, revoked key, statement, channel, number, or older than the trust root allows.
     """
+    payload = envelope.verify(data, trust.keys_for(channel), source=source)
+    if len(envelope.signers(data, source=source)) != 1:  # nothing unsigned may travel with it
+        raise VerificationFailed("A generation is signed more than once.", where=source, expected="one signature")
+    generation = from_statement(payload, source=source)
+
     opened = envelope.open_envelope(data, trust.keys_for(channel), source=source)
     generation = from_statement(opened.payload, source=source)
     trusted = trust.channel(channel)

@@ -11,6 +11,7 @@ from softprompt.release.layout import MAX_ENVELOPE_BYTES
 from softprompt.release.store import ObjectStore
 
 _SENDS = 5
+_READINGS = 3
 _PAUSE_SECONDS = 0.2
 
 
@@ -39,21 +40,30 @@ def commit(store: ObjectStore, key: str, data: bytes, *, hint: str) -> bool:
             raise _unknown(store, key, error.actual, hint) from None
         if answer == "created":
             return True
-        found = read_back(store, key, hint=hint)
+        found = read_back(store, key, data, hint=hint)
         if found is not None:
             return found == data
         time.sleep(_PAUSE_SECONDS * attempt)
     raise _unknown(store, key, f"no answer and no object, {_SENDS} times", hint)
 
 
-def read_back(store: ObjectStore, key: str, *, hint: str) -> bytes | None:
-    """What the key of an unclear commit holds; None: nothing. PublishUnknown: the store does not say."""
-    try:
-        return store.get(key, max_bytes=MAX_ENVELOPE_BYTES)
-    except VerificationFailed:
-        return b""  # too large to be ours
-    except StoreUnavailable as error:
-        raise _unknown(store, key, error.actual, hint) from None
+def read_back(store: ObjectStore, key: str, ours: bytes, *, hint: str) -> bytes | None:
+    """What the key of an unclear commit holds; None: nothing. PublishUnknown: the store does not say.
+
+    Other bytes than ours are believed if they read twice alike: one bit that flips on the way makes ours another's.
+    """
+    readings = set[bytes]()
+    for _ in range(_READINGS):
+        try:
+            found = store.get(key, max_bytes=MAX_ENVELOPE_BYTES)
+        except VerificationFailed as error:
+            found = str(error).encode()  # too large to be ours, or spoilt
+        except StoreUnavailable as error:
+            raise _unknown(store, key, error.actual, hint) from None
+        if found is None or found == ours or found in readings:
+            return found
+        readings.add(found)
+    raise _unknown(store, key, f"it reads differently each time, {_READINGS} times", hint)
 
 
 def _unknown(store: ObjectStore, key: str, actual: str, hint: str) -> PublishUnknown:

@@ -42,6 +42,15 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         raise InvalidRequest("A file cannot be written.", where=str(path), actual=str(error)) from None
 
 
+def remove_durably(path: Path) -> None:
+    """Take a file away so that it does not come back, also after a power cut. InvalidRequest: it cannot be taken away."""
+    try:
+        path.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise InvalidRequest("A file cannot be taken away.", where=str(path), actual=str(error)) from None
+
+
 def read_if_there(path: Path) -> bytes | None:
     """The bytes of a file, or None if there is no such file.
 

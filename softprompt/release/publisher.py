@@ -19,10 +19,10 @@ from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
 from softprompt.release import envelope
-from softprompt.release.blobs import put_blobs
-from softprompt.release.channel import ChannelLog, Head, verify_generation
+from softprompt.release.blobs import named_blobs, put_blobs
+from softprompt.release.channel import ChannelLog, Head, Signed, verify_generation
 from softprompt.release.commit import commit, read_back
-from softprompt.release.durable import file_lock, read_if_there, write_durably
+from softprompt.release.durable import file_lock, read_if_there, remove_durably, write_durably
 from softprompt.release.layout import (
     CLOCK_SKEW_SECONDS,
     LAST_NUMBER,
@@ -99,7 +99,7 @@ class Publisher:
             StoreUnavailable: It did not take effect.
         """
         with file_lock(self._lock):
-            done = self._recover(decide)
+            done = self._recover(decide, git_commit)
             if done:
                 return done
             for attempt in range(_RACES):
@@ -108,11 +108,12 @@ class Publisher:
                 plan = decide(head.signed.generation)
                 if plan.outcome == "refused":
                     return Published(outcome="refused", generation=number, reasons=plan.reasons)
-                if plan.outcome == "unchanged" and not self._is_old(head):
+                if plan.outcome == "unchanged" and not self._is_old(head.signed.generation):
                     return Published(outcome="unchanged", generation=number)
                 if attempt == 0:
                     probe_conditional_writes(self._log.store)
-                    put_blobs(self._log.store, blobs)
+                    kept = named_blobs(head.signed.generation.state, blobs)  # garbage collection leaves them alone
+                    put_blobs(self._log.store, blobs, kept=kept)
                 generation = self._next(head, plan.state, git_commit)
                 if self._commit(generation):
                     return _published(generation, plan)
@@ -143,8 +144,8 @@ class Publisher:
             )
         return head
 
-    def _is_old(self, head: Head) -> bool:
-        return self._clock() - parse_time(head.signed.generation.created) > RENEW_SECONDS
+    def _is_old(self, generation: Generation) -> bool:
+        return self._clock() - parse_time(generation.created) > RENEW_SECONDS
 
     def _next(self, head: Head, state: ChannelState, git_commit: str) -> Generation:
         """The successor of `head`, at the lowest number that is free: a stray object far above costs no numbers."""
@@ -204,25 +205,27 @@ class Publisher:
         journal = _Journal(channel=generation.channel, generation=generation.generation, envelope=data.decode())
         write_durably(self._journal, journal.to_bytes())
         won = commit(self._log.store, generation_key(generation.channel, generation.generation), data, hint=self._hint)
-        self._journal.unlink()
+        remove_durably(self._journal)
         return won
 
-    def _recover(self, decide: Decision) -> Published | None:
+    def _recover(self, decide: Decision, git_commit: str) -> Published | None:
         """Resolve what a killed publish left; the result, if it did what is asked for now."""
         written = read_if_there(self._journal)
         if written is None:
             return None
-        done = self._recognise(written, decide)
-        self._journal.unlink()
-        return done
+        left = self._left(written)
+        done = left is not None and self._is_asked_for(left.generation, git_commit) and self._finish(left, decide)
+        remove_durably(self._journal)
+        if left is None or not done:
+            return None
+        reason = "An earlier run began this and was stopped before it could say how it ended."
+        return Published(outcome="published", generation=left.generation.generation, reasons=(reason,))
 
-    def _recognise(self, written: bytes, decide: Decision) -> Published | None:
+    def _left(self, written: bytes) -> Signed | None:
+        """What a journal says was about to be created; None: nobody can use it, and the head says what is so."""
         try:
             journal = _Journal.from_bytes(written, source=str(self._journal))
-            key = generation_key(self._log.channel, journal.generation)
             data = journal.envelope.encode()
-            if journal.channel != self._log.channel or read_back(self._log.store, key, hint=self._hint) != data:
-                return None
             generation = verify_generation(
                 data,
                 number=journal.generation,
@@ -231,11 +234,30 @@ class Publisher:
                 source=str(self._journal),
             )
         except VerificationFailed:
-            return None  # nothing to recognise; the head says what is so
-        if decide(generation).outcome != "unchanged":
             return None
-        reason = "An earlier run did this and was stopped before it could say so."
-        return Published(outcome="published", generation=generation.generation, reasons=(reason,))
+        return Signed(generation, data)
+
+    def _is_asked_for(self, left: Generation, git_commit: str) -> bool:
+        """Whether it can be this very publish: the same state stated long ago, or from another commit, is another one."""
+        return left.git_commit == git_commit and not self._is_old(left)
+
+    def _finish(self, left: Signed, decide: Decision) -> bool:
+        """Whether the key holds the journalled bytes and they do what is asked for; they are sent again if it is free.
+
+        A request of the killed run may still be on its way. Other bytes would lose to it, and be published beside it.
+        """
+        number = left.generation.generation
+        key = generation_key(self._log.channel, number)
+        found = read_back(self._log.store, key, left.data, hint=self._hint)
+        if found is None and self._follows_head(left.generation, decide):
+            probe_conditional_writes(self._log.store)
+            found = left.data if commit(self._log.store, key, left.data, hint=self._hint) else b""
+        return found == left.data and decide(left.generation).outcome == "unchanged"
+
+    def _follows_head(self, left: Generation, decide: Decision) -> bool:
+        head = self._head()
+        plan = decide(head.signed.generation)
+        return left.previous == head.signed.digest and plan.outcome == "change" and plan.state == left.state
 
 
 def _check_key(log: ChannelLog, signer: Signer) -> None:

@@ -15,8 +15,8 @@ from softprompt.artifact import PromptFile, Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
-from softprompt.release.blobs import MAX_EVIDENCE_BYTES, Blobs
-from softprompt.release.channel import ChannelLog, Signed, verify_generation
+from softprompt.release.blobs import MAX_EVIDENCE_BYTES, Blobs, at_once
+from softprompt.release.channel import ChannelLog, Missing, Signed, verify_generation
 from softprompt.release.durable import read_if_there, write_durably
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, MAX_ENVELOPE_BYTES
 from softprompt.release.roots import RootChain
@@ -179,14 +179,14 @@ class Reader:
         """Activate what is newer; whether the newest is what is active now."""
         try:
             is_believable = self._follow_roots(alarms)
-            newest = self._newest(alarms)
+            newest, certain = self._newest(alarms)
         except StoreUnavailable as error:
             if self._active is None:
                 raise
             alarms.append(f"The store does not answer, so there may be a newer generation. {_line(error)}")
             return False
         if newest is None:
-            return is_believable
+            return is_believable and certain
         if not is_believable:
             return False
         try:
@@ -196,7 +196,7 @@ class Reader:
             alarms.append(f"Generation {newest.generation.generation} is not activated. {_line(error)}")
             self._refuse(frozenset(newest.generation.state.revoked))
             return False
-        return True
+        return certain
 
     def _follow_roots(self, alarms: list[str]) -> bool:
         """Take the newest trust root; whether anything new may be believed by it. StoreUnavailable: it cannot be asked for."""
@@ -239,19 +239,25 @@ class Reader:
             self._remember(self._active, revoked)
             self._revoked = revoked
 
-    def _newest(self, alarms: list[str]) -> Signed | None:
-        """The newest generation above the high-water mark that verifies; each one is looked at, bad ones are named."""
-        newest = None
+    def _newest(self, alarms: list[str]) -> tuple[Signed | None, bool]:
+        """The newest generation above the high-water mark that verifies, and whether that is certain; bad ones are named."""
+        newest, missing = None, 0
         known = {self._active.generation.generation: self._active.digest} if self._active else {}
         # Without an active one, the one at the mark may be taken again: it was good, but its local copy is not.
-        for number in self._log.numbers(after=max(self._floor(), self._high_water - (self._active is None))):
+        numbers = self._log.numbers(after=max(self._floor(), self._high_water - (self._active is None)))
+        # Who has none to hold a history against needs no history: the newest that verifies is found from above.
+        for number in numbers if self._active else reversed(numbers):
             try:
                 signed = self._log.read(number, known=known, history=True)
                 known[number] = signed.digest
                 newest = newest if self._log.is_history(signed) else signed
             except VerificationFailed as error:
                 alarms.append(f"Generation {number} does not verify and is passed over. {_line(error)}")
-        return newest
+                missing = max(missing, number) if isinstance(error, Missing) else missing
+                continue
+            if newest is not None and self._active is None:
+                break
+        return newest, missing <= (newest.generation.generation if newest else 0)
 
     def _floor(self) -> int:
         return self._log.trust.channel(self._log.channel).minimum_generation - 1
@@ -273,17 +279,19 @@ class Reader:
         self._check_prompts(generation)
 
     def _check_prompts(self, generation: Generation) -> None:
+        """Fetch what this node needs, a few at a time, and check it; the same prompt under two names once."""
+        wanted: dict[tuple[str, str], None] = {}
         for served in generation.state.prompts.values():
             for base, shares in served.bases.items():
                 if self._base in ("", base):
-                    for share in shares:
-                        self._check_prompt(share.prompt, base)
-            for digest in (*served.shadow, *served.pinnable):
-                self._blobs.prompt(digest)
+                    wanted |= {(share.prompt, base): None for share in shares}
+            wanted |= {(digest, ""): None for digest in (*served.shadow, *served.pinnable)}
+        at_once(lambda one: self._check_prompt(*one), wanted)
 
     def _check_prompt(self, digest: str, base: str) -> None:
+        """One prompt and, unless `base` is empty, the base model that it is listed under."""
         trained_on = self._blobs.prompt(digest).manifest.base_fingerprint
-        if trained_on != base:
+        if base and trained_on != base:
             raise VerificationFailed(
                 "A prompt is listed under another base model than its own.",
                 where=f"prompt {digest}",

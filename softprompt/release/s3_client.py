@@ -145,9 +145,9 @@ def never_happened(error: Exception) -> bool:
 
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
-    from botocore.exceptions import HTTPClientError, IncompleteReadError
+    from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
 
     status = http_status(error)
     if status:
         return status >= 500 or status in (408, 409, 429)
-    return isinstance(error, HTTPClientError | IncompleteReadError)
+    return isinstance(error, HTTPClientError | IncompleteReadError | FlexibleChecksumError)

@@ -121,7 +121,7 @@ class S3Store:
 
         Raises:
             StoreUnavailable: No answer, no right, no bucket.
-            VerificationFailed: It is larger.
+            VerificationFailed: It is larger, or not what its checksum says each time that it is read.
         """
         return self._repeat(lambda: self._get_once(key, max_bytes), doing="read an object", key=key)
 
@@ -202,7 +202,7 @@ class S3Store:
         self._repeat(lambda: self._client.delete_object(**request), doing="delete an object", key=key)
 
     def _get_once(self, key: str, max_bytes: int) -> bytes | None:
-        from botocore.exceptions import ClientError, FlexibleChecksumError, IncompleteReadError
+        from botocore.exceptions import ClientError, IncompleteReadError
 
         try:
             found = self._client.get_object(**self._address(key))
@@ -219,12 +219,7 @@ class S3Store:
                     expected=f"<= {max_bytes} bytes",
                     actual=f"{length} bytes",
                 )
-            try:
-                data = bytes(body.read())
-            except FlexibleChecksumError as error:
-                raise VerificationFailed(
-                    "An object is not what was stored.", where=f"{self.uri}, key {key}", actual=str(error)
-                ) from None
+            data = bytes(body.read())
         if len(data) != length:
             raise IncompleteReadError(actual_bytes=len(data), expected_bytes=length)
         return data
@@ -255,7 +250,7 @@ class S3Store:
                 return request()
             except failures() as error:
                 if attempt == _ATTEMPTS or not may_pass(error):
-                    raise self._unavailable(error, doing, key) from None
+                    raise self._lasting(error, doing, key) from None
                 time.sleep(_PAUSE_SECONDS * attempt)
         raise AssertionError("the last attempt returned or raised")
 
@@ -265,6 +260,13 @@ class S3Store:
 
     def _address(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _lasting(self, error: Exception, doing: str, key: str) -> StoreUnavailable | VerificationFailed:
+        from botocore.exceptions import FlexibleChecksumError
+
+        if isinstance(error, FlexibleChecksumError):
+            return VerificationFailed("An object is not what was stored.", where=f"{self.uri}, key {key}", actual=str(error))
+        return self._unavailable(error, doing, key)
 
     def _unavailable(self, error: Exception, doing: str, key: str) -> StoreUnavailable:
         return store_unavailable(error, doing=doing, where=f"{self.uri}, key {key}")

@@ -18,6 +18,7 @@ from softprompt.release.s3_client import S3Access
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, format_time, to_statement
 from softprompt.release.store import open_store
 from softprompt.release.trust import load_signer, load_trust_root
+from tests.reliability.memory_store import MemoryStore
 
 GONE = open_store("s3://bucket", S3Access(endpoint_url="http://127.0.0.1:9", access_key_id="k", secret_access_key="s"))
 DAY = 24 * 3600
@@ -354,39 +355,10 @@ def test_an_unknown_channel_is_named(channel):
         channel.reader(channel="elsewhere")
 
 
-class Memory:
-    """A store of a dictionary: for what needs hundreds of rounds."""
-
-    uri = "memory"
-
-    def __init__(self, objects=None):
-        self.objects = objects or {}
-
-    def get(self, key, *, max_bytes):
-        if len(self.objects.get(key, b"")) > max_bytes:
-            raise VerificationFailed("larger")
-        return self.objects.get(key)
-
-    def create(self, key, data):
-        if key in self.objects:
-            return "refused"
-        self.objects[key] = data
-        return "created"
-
-    def put(self, key, data):
-        self.objects[key] = data
-
-    def list(self, prefix, *, start_after=""):
-        yield from sorted(key for key in self.objects if key.startswith(prefix) and key > start_after)
-
-    def age_seconds(self, key):
-        return 0.0 if key in self.objects else None
-
-
 @pytest.fixture(scope="module")
 def history(channel_type, make_prompt, tmp_path_factory):
     """A channel of four generations, and a node that has followed it to the second."""
-    channel = channel_type(Memory(), tmp_path_factory.mktemp("history"))
+    channel = channel_type(MemoryStore(), tmp_path_factory.mktemp("history"))
     channel.write_policy()
     channel.begin()
     follow(channel, make_prompt)
@@ -423,7 +395,7 @@ def test_whatever_is_done_to_the_store_a_node_serves_only_what_was_published(his
     published = {prompt.digest: prompt for prompt in map(make_prompt, range(3))}
     originals = {sha256_hex(history.store.objects[generation_key("staging", number)]) for number in (1, 2, 3, 4)}
     for node, least in (("old", 2), ("new", 1)):
-        reader = history.reader(store=Memory(objects), state_dir=nodes / node)
+        reader = history.reader(store=MemoryStore(objects), state_dir=nodes / node)
         try:
             snapshot = reader.refresh()
         except SoftpromptError:
