@@ -6,9 +6,10 @@ The model beside the real thing is small: what was acknowledged, what was wished
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from softprompt.errors import PublishUnknown, SoftpromptError, StoreUnavailable
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, LIFE_SECONDS
@@ -189,7 +190,15 @@ class Release(RuleBasedStateMachine):
             assert self.world.store.objects[key] == data, "I3"
 
 
-Release.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+SHORT = settings(
+    max_examples=12, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-TestRelease = Release.TestCase
+
+
+def test_the_invariants_hold_after_each_step():
+    run_state_machine_as_test(Release, settings=SHORT)
+
+
+@pytest.mark.slow
+def test_the_invariants_hold_after_each_step_for_long():
+    run_state_machine_as_test(Release, settings=settings(SHORT, max_examples=400, stateful_step_count=40))
