@@ -228,12 +228,9 @@ def verify_generation(
     Raises:
         VerificationFailed: Signature, revoked key, statement, channel, number, or older than the trust root allows.
     """
-    payload = envelope.verify(data, trust.keys_for(channel), source=source)
+    opened = envelope.open_envelope(data, trust.keys_for(channel), source=source)
     if len(envelope.signers(data, source=source)) != 1:  # nothing unsigned may travel with it
         raise VerificationFailed("A generation is signed more than once.", where=source, expected="one signature")
-    generation = from_statement(payload, source=source)
-
-    opened = envelope.open_envelope(data, trust.keys_for(channel), source=source)
     generation = from_statement(opened.payload, source=source)
     trusted = trust.channel(channel)
     expected = f"channel {channel} ({trusted.id}), generation {number}"
