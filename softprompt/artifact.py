@@ -6,7 +6,9 @@ A directory that is at the same time a stock PEFT checkpoint:
     manifest.json               only what determines behaviour; its sha256 *is* the prompt's identity
     adapter_config.json         derived from the other two for stock PEFT; never read by us
 
-Nothing is believed before it verifies: size cap, digest, schema, shape, dtype, finiteness, canonical bytes. No torch, no pickle.
+Nothing is believed before it verifies: size cap, digest, schema, sha256, canonical bytes of exactly one tensor of the right name,
+shape and dtype, finite numbers. Whether they can belong to a base is asked where they meet one (`softprompt.engine.fit`). No
+torch, no pickle.
 """
 
 import json
@@ -14,28 +16,29 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import safetensors
-from numpy.typing import NDArray
 from pydantic import Field, StringConstraints, model_validator
 
 from softprompt.documents import Document, parse_json, sha256_hex
 from softprompt.errors import VerificationFailed
 from softprompt.gate_specs import TaskType
 from softprompt.recipe import PromptKind
+from softprompt.template import template_fields
+from softprompt.tensor_file import Dtype, Float32Array, decode_matrix, encode_matrix
 
 TENSOR_FILE: Literal["adapter_model.safetensors"] = "adapter_model.safetensors"
 MANIFEST_FILE = "manifest.json"
 PEFT_CONFIG_FILE = "adapter_config.json"
 TENSOR_NAME = "prompt_embeddings"
 MAX_TENSOR_BYTES = 1024 * 1024 * 1024
+MOST_NEW_TOKENS = 1_000_000
+"""More than any context has."""
 KNOWN_VERSIONS = (1,)
 
-Dtype = Literal["float32", "bfloat16"]
+Size = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Float32Array = NDArray[np.float32]
 
 
 class Part(Document):
@@ -45,7 +48,7 @@ class Part(Document):
     path: Literal["adapter_model.safetensors"]
     length_bytes: int = Field(ge=1, le=MAX_TENSOR_BYTES)
     sha256: Sha256
-    shape: tuple[int, int]
+    shape: tuple[Size, Size]
     """`[P, H]` for a shallow prompt, `[P, L*2*N*D]` for a deep one."""
     dtype: Dtype
 
@@ -53,9 +56,9 @@ class Part(Document):
 class DeepLayout(Document):
     """How a deep prompt's flat rows unfold to `[L, 2, P, N, D]`."""
 
-    num_layers: int = Field(ge=1)
-    num_kv_heads: int = Field(ge=1)
-    head_size: int = Field(ge=1)
+    num_layers: Size
+    num_kv_heads: Size
+    head_size: Size
 
 
 class TemplateExample(Document):
@@ -77,7 +80,7 @@ class Manifest(Document):
 
     schema_version: Literal[1] = 1
     kind: PromptKind
-    num_tokens: int = Field(ge=1)
+    num_tokens: Size
     parts: tuple[Part]
     layout: DeepLayout | None
     input_independent: Literal[True] = True
@@ -86,7 +89,7 @@ class Manifest(Document):
     template: str
     template_examples: tuple[TemplateExample, ...]
     answers: tuple[Answer, ...]
-    max_new_tokens: int
+    max_new_tokens: int = Field(ge=1, le=MOST_NEW_TOKENS)
     base_fingerprint: Sha256
 
     @model_validator(mode="after")
@@ -98,8 +101,17 @@ class Manifest(Document):
             raise ValueError("a deep prompt has a layout, a shallow one has none")
         if self.layout and width != self.layout.num_layers * 2 * self.layout.num_kv_heads * self.layout.head_size:
             raise ValueError(f"rows of {width} numbers do not unfold to the layout {self.layout}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_task(self) -> Self:
         if (self.task == "classification") != bool(self.answers):
             raise ValueError("a classification has answers, a generation has none")
+        if len({answer.label for answer in self.answers}) < len(self.answers):
+            raise ValueError("two answers have the same label")
+        fields = set(template_fields(self.template))
+        if any(set(example.values) != fields for example in self.template_examples):
+            raise ValueError("an example has other values than the template has fields")
         return self
 
 
@@ -110,8 +122,6 @@ class PromptFile:
     manifest: Manifest
     tensor: bytes
 
-    dtype_bytes: ClassVar[dict[Dtype, int]] = {"float32": 4, "bfloat16": 2}
-
     @property
     def digest(self) -> str:
         """The prompt's identity: sha256 of the manifest, 64 hexadecimal digits."""
@@ -120,7 +130,7 @@ class PromptFile:
     @property
     def values(self) -> Float32Array:
         """The vectors as float32: `[P, H]` for a shallow prompt, `[L, 2, P, N, D]` for a deep one."""
-        flat = _decode(self.tensor, self.manifest.parts[0])
+        flat = _decode(self.tensor, self.manifest.parts[0], source="a prompt that has been verified")
         layout = self.manifest.layout
         if layout is None:
             return flat
@@ -142,7 +152,7 @@ class PromptFile:
         flat, layout = _fold(values)
         if dtype == "bfloat16" and layout is None:
             raise ValueError("a shallow prompt is stored as float32")
-        tensor = _encode(flat, dtype)
+        tensor = encode_matrix(TENSOR_NAME, flat, dtype)
         part = Part(
             role="prompt_embeddings",
             path=TENSOR_FILE,
@@ -176,7 +186,6 @@ class PromptFile:
         _expect("tensor sha256", source, part.sha256, sha256_hex(tensor))
         values = _decode(tensor, part, source=source)
         _expect("tensor values", source, "finite", "finite" if np.isfinite(values).all() else "NaN or infinity")
-        _expect("tensor bytes", source, "canonical", "canonical" if _encode(values, part.dtype) == tensor else "other")
         return cls(document, tensor)
 
     @classmethod
@@ -187,7 +196,8 @@ class PromptFile:
             VerificationFailed: A file is missing, too large, or does not verify.
         """
         manifest = read_capped(directory / MANIFEST_FILE, Manifest.max_bytes)
-        tensor = read_capped(directory / TENSOR_FILE, MAX_TENSOR_BYTES)
+        stated = read_manifest(manifest, source=str(directory)).parts[0]
+        tensor = read_capped(directory / TENSOR_FILE, stated.length_bytes)
         return cls.from_bytes(manifest, tensor, source=str(directory), expected_digest=expected_digest)
 
     def write(self, directory: Path, *, base_uri: str = "", base_revision: str = "", encoder_decoder: bool = False) -> None:
@@ -281,33 +291,8 @@ def _fold(values: Float32Array) -> tuple[Float32Array, DeepLayout | None]:
     return flat, DeepLayout(num_layers=layers, num_kv_heads=heads, head_size=size)
 
 
-def _encode(flat: Float32Array, dtype: Dtype) -> bytes:
-    """The canonical safetensors bytes of one matrix."""
-    stored = np.ascontiguousarray(flat, dtype="<f4") if dtype == "float32" else _to_bfloat16(flat)
-    # safetensors reads from the address, so `stored` has to stay alive until it has.
-    spec = safetensors.TensorSpec(dtype=dtype, shape=flat.shape, data_ptr=stored.ctypes.data, data_len=stored.nbytes)
-    return bytes(safetensors.serialize({TENSOR_NAME: spec}))
-
-
-def _decode(tensor: bytes, part: Part, *, source: str = "") -> Float32Array:
-    """The one matrix in safetensors bytes, as float32 `part.shape`."""
-    try:
-        entries = safetensors.deserialize(tensor)
-    except safetensors.SafetensorError as error:
-        raise VerificationFailed("A prompt's tensor file is not safetensors.", where=source, actual=str(error)) from None
-    stored = {"float32": "F32", "bfloat16": "BF16"}[part.dtype]
-    shown = [(name, entry["dtype"], list(entry["shape"])) for name, entry in entries]
-    _expect("tensor", source, str([(TENSOR_NAME, stored, list(part.shape))]), str(shown))
-    raw = bytes(entries[0][1]["data"])
-    if part.dtype == "float32":
-        return np.frombuffer(raw, dtype="<f4").reshape(part.shape).astype(np.float32)
-    return (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32).reshape(part.shape)
-
-
-def _to_bfloat16(flat: Float32Array) -> NDArray[np.uint16]:
-    """Round finite float32 to the nearest bfloat16, ties to even, as 16-bit integers (numpy has no such type)."""
-    bits = np.ascontiguousarray(flat).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+def _decode(tensor: bytes, part: Part, *, source: str) -> Float32Array:
+    return decode_matrix(tensor, TENSOR_NAME, part.shape, part.dtype, source=source)
 
 
 def _expect(what: str, source: str, expected: str, actual: str) -> None:

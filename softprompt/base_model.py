@@ -86,13 +86,23 @@ class FrozenBase:
     @cached_property
     def embedding_rms(self) -> float:
         """Root mean square of what the embedding module gives for the vocabulary."""
-        import torch
-
         total, count = 0.0, 0
-        for ids in torch.arange(self.vocabulary_size, device=self.model.device).split(8192):
-            rows = self.embedding(ids).float()
+        for rows in self._embedded_vocabulary():
             total, count = total + float(rows.square().sum()), count + rows.numel()
         return float((total / count) ** 0.5)
+
+    @cached_property
+    def largest_embedding_norm(self) -> float:
+        """Largest norm that the embedding module gives a token."""
+        return max(float(rows.norm(dim=-1).max()) for rows in self._embedded_vocabulary())
+
+    def _embedded_vocabulary(self) -> "Iterator[torch.Tensor]":
+        """What the embedding module gives for the vocabulary, `[<= 8192, H]` float32 at a time."""
+        import torch
+
+        with torch.no_grad():
+            for ids in torch.arange(self.vocabulary_size, device=self.model.device).split(8192):
+                yield self.embedding(ids).float()
 
     @cached_property
     def num_parameters(self) -> int:
@@ -116,19 +126,29 @@ def load_base_model(
         FingerprintMismatch: It is another base than expected.
     """
     weight_files(directory)
-    actual = compute_fingerprint(directory)
-    if expected_fingerprint and actual != expected_fingerprint:
-        raise FingerprintMismatch(
-            "This is not the base model that was asked for.",
-            where=str(directory),
-            expected=expected_fingerprint,
-            actual=actual,
-            hint="A prompt only fits the base it was trained on; use that base, or tune the prompt again for this one.",
-        )
+    actual = checked_fingerprint(directory, expected_fingerprint)
     text = load_text_side(directory)
     model = _load_model(directory, text, dtype)
     model.requires_grad_(False)
     return FrozenBase(model.eval().to(device), text, actual)
+
+
+def checked_fingerprint(directory: Path, expected: str = "") -> str:
+    """Fingerprint of the base model in a directory.
+
+    Raises:
+        FingerprintMismatch: It is another base than expected; empty: any will do.
+    """
+    actual = compute_fingerprint(directory)
+    if expected and actual != expected:
+        raise FingerprintMismatch(
+            "This is not the base model that was asked for.",
+            where=str(directory),
+            expected=expected,
+            actual=actual,
+            hint="A prompt only fits the base it was trained on; use that base, or tune the prompt again for this one.",
+        )
+    return actual
 
 
 def load_text_side(directory: Path) -> TextSide:

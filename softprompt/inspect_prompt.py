@@ -45,6 +45,12 @@ class FoundPrompt:
     resolved: ResolvedRecipe | None
     dataset: Path | None
 
+    def base_uri(self, given: str = "") -> str:
+        """URI of its base model: the given one, else its run's, else the embedded one."""
+        if given:
+            return absolute_uri(given, Path.cwd())
+        return self.resolved.base.uri if self.resolved else DEFAULT_BASE
+
 
 def inspect_named_prompt(
     settings: Settings,
@@ -73,7 +79,7 @@ def inspect_named_prompt(
     """
     found = find_prompt(given, settings.runs)
     file = PromptFile.read(found.directory)
-    uri = absolute_uri(base_uri, Path.cwd()) if base_uri else found.resolved.base.uri if found.resolved else DEFAULT_BASE
+    uri = found.base_uri(base_uri)
     dtype = found.resolved.recipe.base_model.dtype if found.resolved else "float32"
     base = load_base_model(fetch_base(uri), dtype=dtype, expected_fingerprint=file.manifest.base_fingerprint)
     rows_from, rows = _rows(found, file.manifest, base, dataset, num_rows)

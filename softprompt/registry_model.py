@@ -21,18 +21,16 @@ class RegisteredPrompt(PythonModel):
 
     def predict(self, context: PythonModelContext, model_input, params=None) -> list[str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
         """The answer for each row of a data frame with the template's columns."""
-        import torch
-
         from softprompt.base_model import load_base_model
+        from softprompt.engine.fit import fitting_prompt
         from softprompt.engine.predictor import Predictor
-        from softprompt.engine.prompts import SoftPrompt
         from softprompt.engine.task import EncodedTask
         from softprompt.fetch import fetch_base
 
         uri = str(context.model_config["base"])
         base = load_base_model(fetch_base(uri), expected_fingerprint=self.prompt.manifest.base_fingerprint)
         task = EncodedTask.of_manifest(base.text, self.prompt.manifest)
-        soft = SoftPrompt(torch.from_numpy(self.prompt.values))
+        soft = fitting_prompt(base, self.prompt)
         rows = [{str(column): str(value) for column, value in row.items()} for row in model_input.to_dict(orient="records")]
         return [prediction.output for prediction in Predictor(base, task, soft).predict(rows)]
 

@@ -66,7 +66,7 @@ def fold(values: torch.Tensor) -> torch.Tensor:
 
 def random_prompt(base: FrozenBase, kind: str, num_tokens: int = 5, seed: int = 1) -> torch.Tensor:
     """Values of a random prompt that changes answers."""
-    from softprompt.tuning.initialisers import token_values
+    from softprompt.engine.real_tokens import token_values
 
     shape = list(token_values(base, [0], kind).shape)
     shape[0 if kind == "shallow" else 2] = num_tokens

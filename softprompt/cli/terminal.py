@@ -27,6 +27,12 @@ def refuse_missing_folders(*files: Path | None) -> None:
             raise InvalidRequest("There is no such folder to write to.", where=str(file.absolute().parent))
 
 
+def refuse_occupied(folder: Path) -> None:
+    """A folder that is to be written may be there, with nothing in it."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InvalidRequest("There is something at the place to write to.", where=str(folder), hint="Name a new directory.")
+
+
 def absolute(path_or_uri: str) -> str:
     """A path on the command line counts from here, not from the recipe's folder."""
     return str(Path(path_or_uri).absolute()) if path_or_uri and "://" not in path_or_uri else path_or_uri

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from softprompt.artifact import Float32Array
 from softprompt.recipe import PromptKind
+from softprompt.tensor_file import Float32Array
 
 
 class SoftPrompt(nn.Module):

@@ -10,15 +10,13 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-import torch
-
 from softprompt.artifact import Manifest, PromptFile
 from softprompt.base_model import FrozenBase
+from softprompt.engine.fit import fitting_prompt
 from softprompt.engine.head import Head
 from softprompt.engine.predictor import Predictor
-from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
-from softprompt.errors import FingerprintMismatch, InvalidRequest, VerificationFailed
+from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release.reader import Snapshot
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -107,7 +105,8 @@ class PromptBank:
 
         Raises:
             FingerprintMismatch: It was trained on another base.
-            VerificationFailed: It is not what its digest says, or this machine tokenises its template otherwise.
+            VerificationFailed: It is not what its digest says, cannot come from this base, or its template is tokenised otherwise
+                here.
         """
         with self._lock:
             if warm := self._use(digest):
@@ -189,17 +188,10 @@ def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> War
 
     Raises:
         FingerprintMismatch: It was trained on another base.
-        VerificationFailed: Its template gives other tokens here than where it was trained.
+        VerificationFailed: Its numbers cannot come from this base, or its template gives other tokens here than where it was
+            trained.
     """
-    manifest, digest = file.manifest, file.digest
-    if manifest.base_fingerprint != base.fingerprint:
-        raise FingerprintMismatch(
-            "The prompt was trained on another base model.",
-            where=f"prompt {digest[:12]}",
-            expected=manifest.base_fingerprint,
-            actual=base.fingerprint,
-            hint="Serve it with its own base, or tune it again for this one.",
-        )
+    manifest, digest, soft = file.manifest, file.digest, fitting_prompt(base, file)
     task = EncodedTask.of_manifest(base.text, manifest)
     for example in manifest.template_examples:
         actual = tuple(task.encoder.input_ids(example.values))
@@ -211,6 +203,5 @@ def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> War
                 actual=str(list(actual)),
                 hint="Use the same versions of transformers and tokenizers.",
             )
-    soft = SoftPrompt(torch.from_numpy(file.values)).to(base.model.device)
     predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens, head=head)
     return WarmPrompt(digest, manifest, predictor, predictor.prefix.num_bytes)

@@ -5,24 +5,22 @@ a deep one from the keys and values that the base computes for them.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.data.tokens import TokenisedRows
 from softprompt.engine.batches import Example
-from softprompt.engine.decoder_prefix import DecoderPrefix, num_decoder_layers
+from softprompt.engine.fit import check_fit, fitting_prompt
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.engine.shared_prefix import SharedPrefix
+from softprompt.engine.real_tokens import base_shape, token_values
 from softprompt.engine.task import EncodedTask
-from softprompt.errors import FingerprintMismatch, InvalidRecipe
+from softprompt.errors import InvalidRecipe
 from softprompt.fetch import fetch_prompt
-from softprompt.peft_checkpoint import BaseShape, is_peft_checkpoint, read_peft_prompt
+from softprompt.peft_checkpoint import is_peft_checkpoint, read_peft_prompt
 from softprompt.recipe import InitSpec, PromptKind
 
 MOST_ROWS = 10_000
@@ -110,12 +108,14 @@ def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens:
     Raises:
         InvalidRecipe: It is of another kind or length.
         FingerprintMismatch: It is of another base.
-        VerificationFailed: It does not verify, or PEFT saved something that is not known here.
+        VerificationFailed: It does not verify, cannot come from this base, or PEFT saved something that is not known here.
     """
     if is_peft_checkpoint(directory):
-        prompt = SoftPrompt(torch.from_numpy(read_peft_prompt(directory, base_shape(base))))
+        values = torch.from_numpy(read_peft_prompt(directory, base_shape(base)).values)
+        check_fit(base, values, where=str(directory))
+        prompt = SoftPrompt(values)
     else:
-        prompt = SoftPrompt(torch.from_numpy(_of_same_base(base, PromptFile.read(directory), directory).values))
+        prompt = fitting_prompt(base, PromptFile.read(directory))
     if (prompt.kind, prompt.num_tokens) != (kind, num_tokens):
         raise InvalidRecipe(
             "prompt.init names a prompt of another shape.",
@@ -124,41 +124,6 @@ def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens:
             actual=f"{prompt.kind}, {prompt.num_tokens} tokens",
         )
     return prompt
-
-
-def base_shape(base: FrozenBase) -> BaseShape:
-    """What of a base decides whether a prompt can belong to it."""
-    cached: type[SharedPrefix | DecoderPrefix] = DecoderPrefix if base.is_encoder_decoder else SharedPrefix
-    if cached.refusal(base):
-        return BaseShape(base.hidden_size, 0, 0, 0, base.is_encoder_decoder)
-    layers, _, _, heads, size = token_values(base, [0], "deep").shape
-    layers = num_decoder_layers(base) if base.is_encoder_decoder else layers
-    return BaseShape(base.hidden_size, layers, heads, size, base.is_encoder_decoder)
-
-
-def _of_same_base(base: FrozenBase, prompt: PromptFile, directory: Path) -> PromptFile:
-    if prompt.manifest.base_fingerprint != base.fingerprint:
-        raise FingerprintMismatch(
-            "A prompt cannot start from one of another base model.",
-            where=str(directory),
-            expected=base.fingerprint,
-            actual=prompt.manifest.base_fingerprint,
-        )
-    return prompt
-
-
-@torch.no_grad()
-def token_values(base: FrozenBase, token_ids: Sequence[int], kind: PromptKind) -> Tensor:
-    """What real tokens are to the base: embeddings `[P, H]`, or keys and values `[L, 2, P, N, D]`, float32 on the CPU."""
-    ids = torch.tensor(list(token_ids), device=base.model.device)
-    vectors: Tensor = base.embedding(ids).float()
-    if kind == "shallow":
-        return vectors.cpu()
-    if base.is_encoder_decoder:
-        return DecoderPrefix(base).token_values(ids).float().cpu()
-    layers = SharedPrefix(base).prefix(SoftPrompt(vectors)).layers
-    pairs = [torch.stack([keys[0].transpose(0, 1), values[0].transpose(0, 1)]) for keys, values in layers]
-    return torch.stack(pairs).float().cpu()
 
 
 def _cycle(token_ids: list[int], length: int) -> list[int]:

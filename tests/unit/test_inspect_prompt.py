@@ -10,12 +10,12 @@ from softprompt.base_model import load_base_model
 from softprompt.cli import app
 from softprompt.data.validate import validate_dataset
 from softprompt.engine.encoding import TextEncoder
+from softprompt.engine.real_tokens import token_values
 from softprompt.errors import DatasetRefused, FingerprintMismatch, InvalidRequest
 from softprompt.inspect_prompt import find_prompt, inspect_named_prompt
 from softprompt.inspection.inspection import Inspection
 from softprompt.resolve import resolve_recipe
 from softprompt.settings import Settings
-from softprompt.tuning.initialisers import token_values
 from tests.builders import prompt_file, save_llama, write_jsonl, write_recipe
 
 TEMPLATE = "Thing: {text}\nColour:"

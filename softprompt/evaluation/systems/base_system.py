@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.data.rows import Row
+from softprompt.engine.fit import fitting_prompt
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
@@ -32,9 +31,13 @@ class BaseSystem:
 
     @classmethod
     def of_file(cls, base: FrozenBase, file: PromptFile) -> "BaseSystem":
-        """The base behind the prompt of a file."""
-        prompt = SoftPrompt(torch.from_numpy(file.values)).to(base.model.device)
-        return cls(base, EncodedTask.of_manifest(base.text, file.manifest), prompt)
+        """The base behind the prompt of a file.
+
+        Raises:
+            FingerprintMismatch: It was trained on another base.
+            VerificationFailed: Its shape or its numbers cannot come from this base.
+        """
+        return cls(base, EncodedTask.of_manifest(base.text, file.manifest), fitting_prompt(base, file))
 
     def input_ids(self, rows: Sequence[Row]) -> list[list[int]]:
         """Token ids of each row in the template."""

@@ -6,18 +6,15 @@ import numpy as np
 import torch
 
 from softprompt.artifact import PromptFile
-from softprompt.base_model import FrozenBase
 from softprompt.data.rows import Row
+from softprompt.engine.real_tokens import token_values
 from softprompt.evaluation.observations import Floats, PromptFacts
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.evaluation.systems.latency import added_latency_ms
-from softprompt.tuning.initialisers import token_values
 from softprompt.tuning.training_log import TrainingLog
 
 MOST_REAL_TOKENS = 512
 """Tokens of test rows whose keys and values a deep prompt's are compared with."""
-ROWS_OF_TABLE = 8192
-"""Rows of the embedding table that are looked at together."""
 
 
 def facts_of(soft: BaseSystem, file: PromptFile, rows: Sequence[Row], log: TrainingLog | None) -> PromptFacts:
@@ -48,19 +45,11 @@ def relative_norms(soft: BaseSystem, file: PromptFile, rows: Sequence[Row]) -> F
     """
     values = torch.from_numpy(file.values)
     if file.manifest.kind == "shallow":
-        largest = torch.tensor(largest_embedding(soft.base))
-        return _floats(values.norm(dim=-1) / largest)
+        return _floats(values.norm(dim=-1) / soft.base.largest_embedding_norm)
     ids = [token for row_ids in soft.input_ids(rows) for token in row_ids]
     real = token_values(soft.base, ids[: min(MOST_REAL_TOKENS, soft.base.text.context_tokens)], "deep")
     largest = real.flatten(3).norm(dim=-1).amax(dim=2, keepdim=True)  # [L, 2, 1]
     return _floats((values.flatten(3).norm(dim=-1) / largest).flatten())
-
-
-@torch.no_grad()
-def largest_embedding(base: FrozenBase) -> float:
-    """Largest norm that the embedding module gives a token."""
-    ids = torch.arange(base.vocabulary_size, device=base.model.device)
-    return max(float(base.embedding(part).float().norm(dim=-1).max()) for part in ids.split(ROWS_OF_TABLE))
 
 
 def _floats(values: torch.Tensor) -> Floats:

@@ -15,8 +15,8 @@ from softprompt.engine.encoding import TextEncoder, default_verbaliser
 from softprompt.engine.head import Head
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.real_tokens import token_values
 from softprompt.engine.strategy import choose_strategy
-from softprompt.tuning.initialisers import token_values
 from tests.families import FAMILIES, tiny_base
 
 STEPS = 50

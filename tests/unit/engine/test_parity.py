@@ -13,9 +13,9 @@ from softprompt.engine.decoder_prefix import num_decoder_layers
 from softprompt.engine.head import Head
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.real_tokens import token_values
 from softprompt.engine.strategy import Strategy, choose_strategy
 from softprompt.errors import UnsupportedBaseModel
-from softprompt.tuning.initialisers import token_values
 from tests.families import CAUSAL, ENCODER_DECODER, FAMILIES, V, tiny_base
 
 P = 12

@@ -17,7 +17,7 @@ from softprompt.errors import UnsupportedBaseModel, VerificationFailed
 from softprompt.evaluation.systems import observe
 from softprompt.evaluation.systems.answering import Answering
 from softprompt.evaluation.systems.base_system import BaseSystem
-from softprompt.evaluation.systems.facts import largest_embedding, relative_norms
+from softprompt.evaluation.systems.facts import relative_norms
 from softprompt.evaluation.systems.few_shot import chosen_rows, few_shot
 from softprompt.evaluation.systems.latency import _request, added_latency_ms
 from softprompt.evaluation.systems.leakage import leaked_rows
@@ -206,7 +206,7 @@ def test_norms_of_a_shallow_prompt_are_relative_to_the_largest_embedding(scene):
     table = here.base.model.get_input_embeddings().weight
     longest = file_for(here.base, table[table.norm(dim=1).argmax()][None].detach().clone())
     assert relative_norms(soft, longest, here.rows) == pytest.approx([1.0])
-    assert largest_embedding(here.base) == pytest.approx(float(largest))
+    assert here.base.largest_embedding_norm == pytest.approx(float(largest))
 
 
 def test_norms_of_a_deep_prompt_are_relative_to_the_keys_and_values_of_real_tokens(scene):

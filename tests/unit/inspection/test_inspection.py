@@ -11,11 +11,11 @@ from rich.console import Console
 from softprompt.artifact import PromptFile
 from softprompt.base_model import load_base_model
 from softprompt.engine.encoding import TextEncoder
+from softprompt.engine.real_tokens import token_values
 from softprompt.errors import FingerprintMismatch
 from softprompt.inspection.inspection import Inspection, Projection, inspect_prompt, token_text
 from softprompt.inspection.report import spread_evenly, write_inspection_report
 from softprompt.inspection.terminal import print_inspection, token_map
-from softprompt.tuning.initialisers import token_values
 from tests.builders import prompt_file
 
 TEMPLATE = "Thing: {text}\nColour:"

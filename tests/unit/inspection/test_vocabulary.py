@@ -6,11 +6,11 @@ import torch
 from scipy.stats import percentileofscore
 
 from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.real_tokens import token_values
 from softprompt.errors import UnsupportedBaseModel
 from softprompt.inspection.nearest import ChanceLevel, NearestTokens
 from softprompt.inspection.norms import LEVELS, compare_norms
 from softprompt.inspection.vocabulary import NUM_NEAREST, compare_with_vocabulary
-from softprompt.tuning.initialisers import token_values
 from tests.families import CAUSAL, FAMILIES, V, tiny_base
 
 TOKENS = [31, 7, 64, 90, 7]

@@ -7,6 +7,7 @@ import torch
 
 from softprompt.artifact import PromptFile
 from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.real_tokens import token_values
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
 from softprompt.recipe import ClassLabelsInit, ExamplesInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
@@ -17,7 +18,6 @@ from softprompt.tuning.initialisers import (
     from_random,
     from_text,
     initial_prompt,
-    token_values,
 )
 from tests.builders import prompt_file
 from tests.families import tiny_base
