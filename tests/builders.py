@@ -96,10 +96,17 @@ def write_recipe(path: Path, base: Path | str, dataset: Path | str, *, kind: str
 
 
 def prompt_file(
-    *, fingerprint: str = "0" * 64, deep: bool = False, seed: int = 0, dtype: str = "float32", num_tokens: int = 4, width: int = 8
+    *,
+    fingerprint: str = "0" * 64,
+    deep: bool = False,
+    seed: int = 0,
+    dtype: str = "float32",
+    num_tokens: int = 4,
+    width: int = 8,
+    head_size: int = 4,
 ) -> PromptFile:
     """A small prompt file of random numbers."""
-    shape = (2, 2, num_tokens, 2, 4) if deep else (num_tokens, width)
+    shape = (2, 2, num_tokens, 2, head_size) if deep else (num_tokens, width)
     values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
     return PromptFile.build(
         values,

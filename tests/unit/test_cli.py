@@ -17,7 +17,21 @@ from softprompt.cli.terminal import readable_errors
 from softprompt.errors import SoftpromptError
 from softprompt.resolve import find_recipe, packaged_recipes
 
-COMMANDS = ["demo", "run", "validate", "compile", "schema", "ask", "inspect", "compare", "status", "serve", "ui"]
+COMMANDS = [
+    "demo",
+    "run",
+    "validate",
+    "compile",
+    "schema",
+    "ask",
+    "inspect",
+    "compare",
+    "export",
+    "import",
+    "status",
+    "serve",
+    "ui",
+]
 HEAVY = ["torch", "transformers", "kfp", "mlflow", "ray", "boto3", "pyarrow", "sklearn"]
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SoftpromptError)]
 

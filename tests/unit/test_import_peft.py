@@ -29,6 +29,7 @@ from softprompt.serving.bank import warm_up
 RECIPE = """\
 schema_version: 1
 name: colours
+channel: laptop
 base_model: {{uri: "{base}"}}
 dataset: {{uri: nowhere.jsonl, target_column: colour}}
 task:
@@ -36,7 +37,7 @@ task:
   template: "Thing: {{text}}\\nColour:"
   {labels}
 prompt: {{kind: shallow, num_tokens: 4}}
-gates: [{{metric: accuracy, at_least: 0.5}}]
+gates: [{{metric: {metric}, at_least: 0.5}}]
 """
 KINDS = {
     "prompt tuning": (PromptTuningConfig, {}),
@@ -50,7 +51,8 @@ ROWS = ["ruby", "the sea at night", "grass"]
 
 def recipe(folder, base, *, task="classification", labels="labels: [red, blue, green]"):
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(base=base, task=task, labels=labels))
+    metric = "accuracy" if task == "classification" else "exact_match"
+    path.write_text(RECIPE.format(base=base, task=task, labels=labels, metric=metric))
     return str(path)
 
 

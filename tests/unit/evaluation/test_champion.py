@@ -114,7 +114,7 @@ def test_a_champion_whose_evidence_does_not_say_what_it_saw_is_compared_and_that
     [
         ({"base_fingerprint": "c" * 64}, "another base model, cccccccccccc"),
         ({"task": "generation", "answers": ()}, "its task is a generation"),
-        ({"template": "{text} {shop}:"}, "columns that these rows lack: shop"),
+        ({"template": "{text} {shop}:", "template_examples": ()}, "columns that these rows lack: shop"),
     ],
 )
 def test_what_cannot_be_compared_is_left_out_with_the_reason(shop, changes, reason):

@@ -164,7 +164,7 @@ def test_a_prompt_of_another_base_is_refused(base):
 
 def test_a_deep_bfloat16_prompt_keeps_its_bits_on_a_bfloat16_base(llama_directory):
     base = load_base_model(llama_directory, dtype="bfloat16")
-    (prompt,) = prompts(base, 1, deep=True, dtype="bfloat16")
+    (prompt,) = prompts(base, 1, deep=True, head_size=8, dtype="bfloat16")
     warm = PromptBank(base).get(prompt.digest, Shelf([prompt]))
     stored = torch.from_numpy(prompt.values)
     assert warm.num_bytes == stored.numel() * 2
