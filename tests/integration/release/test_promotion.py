@@ -1,8 +1,6 @@
 """A prompt's way to a channel and back, by the commands that people run: real Git, real S3, a real MLflow."""
 
 import json
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
@@ -120,23 +118,6 @@ def test_late_shallow_and_dirty_applies_are_refused_in_words(place, tmp_path):
     assert "shallow clone" in apply(place, code=2, environments=shallow / "environments").output
     place.write("staging/greeting", "schema_version: 1\nremoved: true\n")
     assert "in no commit" in apply(place, code=2).output
-    assert place.head().generation == 2
-
-
-def test_two_applies_at_once_from_two_clones(place, tmp_path):
-    from softprompt import promotion
-    from softprompt.settings import Settings
-
-    propose_and_merge(place, place.register(1))
-    homes = []
-    for number in range(2):
-        home, clone = tmp_path / f"home-{number}", tmp_path / f"clone-{number}"
-        shutil.copytree(place.settings.home, home)
-        place.git("clone", "-q", f"file://{place.remote}", str(clone))
-        homes.append((Settings.from_environment(place.environment | {"SOFTPROMPT_HOME": str(home)}), clone / "environments"))
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = sorted(pool.map(lambda one: promotion.apply(*one, "staging").outcome.outcome, homes))
-    assert outcomes == ["published", "unchanged"]
     assert place.head().generation == 2
 
 
