@@ -1,5 +1,6 @@
 """An evaluation in MLflow: its numbers, tables and pictures on the run, and the metrics on the model that a version shows."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,9 +81,7 @@ def record_evaluation(
     )
     for name, path in files.items():
         mlflow.log_text(run_id, path.read_text(), name)
-    for name, columns in _tables(report).items():
-        if any(columns.values()):
-            mlflow.log_table(run_id, columns, f"tables/{name}.json")
+    _log_tables(mlflow, run_id, {name: columns for name, columns in _tables(report).items() if any(columns.values())})
     for name, picture in _figures(report):
         mlflow.log_text(run_id, picture, f"figures/{name}.svg")
 
@@ -94,6 +93,15 @@ def record_model_metrics(mlflow: "MlflowClient", run_id: str, model_id: str, rep
     mlflow.log_batch(
         run_id, metrics=[Metric(key, float(value), 0, 0, model_id=model_id) for key, value in _numbers(report).items()]
     )
+
+
+def _log_tables(mlflow: "MlflowClient", run_id: str, tables: dict[str, dict[str, list[Any]]]) -> None:
+    """In the form of MLflow's own `log_table`, which would add the rows again when the same run is recorded again."""
+    for name, columns in tables.items():
+        rows = [list(cells) for cells in zip(*columns.values(), strict=True)]
+        mlflow.log_dict(run_id, {"columns": list(columns), "data": rows}, f"tables/{name}.json")
+    places = [{"path": f"tables/{name}.json", "type": "table"} for name in tables]
+    mlflow.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(places))
 
 
 def _numbers(report: GateReport) -> dict[str, float]:
