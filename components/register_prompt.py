@@ -1,7 +1,7 @@
 """Step `register_prompt`: every outcome is recorded in MLflow; a prompt that was not rejected becomes a version in review."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Input, Model
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model
 
 from components import IMAGE
 
@@ -10,6 +10,7 @@ from components import IMAGE
 def register_prompt(
     resolved_recipe: str,
     mlflow_run: str,
+    dataset: Input[Dataset],
     prompt: Input[Model],
     training_log: Input[Artifact],
     gate_report: Input[Artifact],
@@ -23,6 +24,7 @@ def register_prompt(
     Args:
         resolved_recipe: JSON of `resolve_recipe`.
         mlflow_run: Run that `tune_prompt` began.
+        dataset: What the prompt was judged on; some test rows are examples for the reviewer.
         prompt: The prompt file.
         training_log: Log of `tune_prompt`.
         gate_report: Of `evaluate_prompt`.
@@ -44,6 +46,7 @@ def register_prompt(
             Settings.from_environment().tracking_uri,
             mlflow_run,
             resolved,
+            dataset=Path(dataset.path),
             prompt=Path(prompt.path),
             gate_report=Path(gate_report.path),
             training_log=Path(training_log.path),

@@ -68,6 +68,7 @@ def prompt_tuning(
     registered = register_prompt(
         resolved_recipe=wish,
         mlflow_run=tuned.outputs["mlflow_run"],
+        dataset=dataset_artifact,
         prompt=prompt,
         training_log=training_log,
         gate_report=gate_report,

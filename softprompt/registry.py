@@ -10,24 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt.artifact import PromptFile
-from softprompt.data.dataset import DatasetManifest
+from softprompt.data.dataset import DatasetManifest, iter_part
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
-from softprompt.evaluation.gate_report import GateReport
-from softprompt.evaluation.report.markdown import gates_table, systems_table
+from softprompt.evaluation.gate_report import GateReport, system_title
+from softprompt.evaluation.report.review import ReviewPage, inputs_of, lead_over, lead_text
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
-from softprompt.registry_evaluation import record_evaluation, record_model_metrics
+from softprompt.registry_evaluation import record_evaluation
+from softprompt.registry_version import describe_version, the_version
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 from softprompt.tuning.training_log import TrainingLog
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
 
 STEP = "register_prompt"
-MODEL_FILE = Path(__file__).with_name("registry_model.py")
 MOST_PARAM_CHARACTERS = 6000
 """MLflow's own limit for a parameter's value."""
 
@@ -81,6 +80,7 @@ def register_prompt(
     tracking_uri: str,
     run_id: str,
     resolved: ResolvedRecipe,
+    dataset: Path,
     prompt: Path,
     gate_report: Path,
     training_log: Path,
@@ -88,12 +88,13 @@ def register_prompt(
 ) -> Registration:
     """Record a prompt with its evidence; make it a version unless it was rejected.
 
-    Registering the same prompt twice gives one version.
+    Registering the same prompt twice gives one version, also when two do it at the same time.
 
     Args:
         tracking_uri: MLflow's address.
         run_id: The run that tuned it.
         resolved: The recipe.
+        dataset: Dataset artifact; some of its test rows are examples for the reviewer.
         prompt: Directory of the prompt file.
         gate_report: The evaluation's report.
         training_log: The training's log.
@@ -108,7 +109,8 @@ def register_prompt(
     with talking_to(tracking_uri) as mlflow:
         files = {"gate_report.json": gate_report, "training_log.json": training_log} | pages
         record_evaluation(mlflow, run_id, file, report, log, files)
-        version = "" if report.verdict == "rejected" else _version(mlflow, run_id, resolved, prompt, file, report)
+        rejected = report.verdict == "rejected"
+        version = "" if rejected else _register(mlflow, run_id, resolved, dataset, prompt, file, report)
         mlflow.set_terminated(run_id)
         url = _run_url(mlflow, tracking_uri, run_id)
     outcome = f"version {version}" if version else "no version: the gates rejected it"
@@ -138,85 +140,48 @@ def report_of_version(tracking_uri: str, name: str, version: str) -> bytes:
             ) from None
 
 
-def _version(
-    mlflow: "MlflowClient", run_id: str, resolved: ResolvedRecipe, prompt: Path, file: PromptFile, report: GateReport
+def _register(
+    mlflow: "MlflowClient",
+    run_id: str,
+    resolved: ResolvedRecipe,
+    dataset: Path,
+    prompt: Path,
+    file: PromptFile,
+    report: GateReport,
 ) -> str:
-    """The registered version of this prompt, made now unless there is one."""
-    from mlflow.exceptions import MlflowException
-
+    """The version of a prompt, with its evidence as tags and its review page; the page with more examples on the run."""
     name = resolved.recipe.name
-    known = _known_version(mlflow, name, file.digest)
-    if known is None:
-        try:
-            mlflow.create_registered_model(name, description=f"Soft prompts for {name}.")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        source = _log_model(run_id, resolved.base.uri, prompt, file)
-        # Named at creation, so that a crash never leaves a version that cannot be recognised.
-        known = mlflow.create_model_version(
-            name, source, run_id, tags={"softprompt.prompt": file.digest}, model_id=_model_id(source)
-        )
-    if model := _model_id(known.source):
-        record_model_metrics(mlflow, run_id, model, report)
-    tags = {"gates.verdict": report.verdict, "gates.report": report.digest, "dataset": report.dataset}
-    tags |= {"base_fingerprint": report.base_fingerprint, "numerics": report.numerics, "recipe": resolved.digest}
-    for key, value in tags.items():
-        mlflow.set_model_version_tag(name, known.version, f"softprompt.{key}", value)
-    if "review.status" not in known.tags:
-        mlflow.set_model_version_tag(name, known.version, "review.status", "pending")
-    mlflow.update_model_version(name, known.version, description=review_page(resolved, file, report))
-    return str(known.version)
-
-
-def _known_version(mlflow: "MlflowClient", name: str, digest: str) -> "ModelVersion | None":
-    found = mlflow.search_model_versions(f"name = '{name}' AND tags.`softprompt.prompt` = '{digest}'")
-    return min(found, key=lambda version: int(version.version)) if found else None
-
-
-def _log_model(run_id: str, base_uri: str, prompt: Path, file: PromptFile) -> str:
-    """The prompt file as a LoggedModel whose code is a file, never a pickle; returns its URI."""
-    import mlflow
-
-    with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name="prompt",
-            python_model=str(MODEL_FILE),
-            artifacts={"prompt": str(prompt)},
-            model_config={"base": base_uri},
-            pip_requirements=["softprompt"],
-            metadata={"prompt": file.digest, "base_fingerprint": file.manifest.base_fingerprint},
-        )
-    return str(info.model_uri)
-
-
-def _model_id(uri: str | None) -> str | None:
-    return uri.removeprefix("models:/") if uri and uri.startswith("models:/") else None
-
-
-def review_page(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
-    """A version's description, Markdown: what a reviewer needs to decide."""
-    return "\n".join(
-        [
-            f"**{report.reason}**",
-            "",
-            _what(resolved, file, report),
-            "",
-            *gates_table(report),
-            "",
-            *systems_table(report),
-            "",
-            f"Prompt `sha256:{file.digest}`. The full report is the run's artifact `report.html`.",
-            "To decide, set the tag `review.status` to `approved` or `rejected`.",
-        ]
+    tags = {f"softprompt.{key}": value for key, value in _evidence(resolved, report).items()}
+    version = the_version(mlflow, run_id, resolved, prompt, file, tags)
+    page = ReviewPage(
+        report=report,
+        name=name,
+        version=version,
+        channel=resolved.recipe.channel,
+        prompt=file.digest,
+        description=f"{file.manifest.kind} prompt, {file.manifest.num_tokens} tokens, {len(file.tensor):,} bytes".capitalize(),
+        inputs=inputs_of(report, iter_part(dataset, "test")),
     )
+    mlflow.log_text(run_id, page.whole(), "review.md")
+    describe_version(mlflow, name, version, report, page.fitting())
+    return version
 
 
-def _what(resolved: ResolvedRecipe, file: PromptFile, report: GateReport) -> str:
-    return (
-        f"{file.manifest.kind} prompt, {file.manifest.num_tokens} tokens, {len(file.tensor):,} bytes, "
-        f"for `{resolved.base.uri}`; {report.num_test_rows} test rows; meant for channel `{resolved.recipe.channel}`."
-    )
+def _evidence(resolved: ResolvedRecipe, report: GateReport) -> dict[str, str]:
+    """What a version's tags say."""
+    rival = "champion" if lead_over(report, "champion") else "bare_base"
+    lead = lead_over(report, rival)
+    return {
+        "gates.verdict": report.verdict,
+        "gates.report": report.digest,
+        "dataset": report.dataset,
+        "recipe": resolved.digest,
+        "base_fingerprint": report.base_fingerprint,
+        "numerics": report.numerics,
+        "channel": resolved.recipe.channel,
+        "champion": report.champion or "none",
+        "lead": f"{lead_text(lead)} over {system_title(rival)}" if lead else "none",
+    }
 
 
 def _experiment(mlflow: "MlflowClient", name: str, artifacts: Path | None) -> str:
