@@ -38,6 +38,11 @@ def absolute(path_or_uri: str) -> str:
     return str(Path(path_or_uri).absolute()) if path_or_uri and "://" not in path_or_uri else path_or_uri
 
 
+def plain(text: str) -> str:
+    """A text from elsewhere without characters that a terminal obeys: escape sequences, writing from right to left."""
+    return "".join(character if character.isprintable() or character == "\n" else " " for character in text)
+
+
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """An error of ours as its message and exit code; a stack trace for faults of ours only."""
