@@ -1,14 +1,9 @@
-"""The registry against a real MLflow: SQLite as on a laptop, and a server over HTTP."""
+"""The registry against a real MLflow: SQLite as on a laptop, and a server with PostgreSQL and S3 behind it."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import multiprocessing
+import pickletools
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,12 +13,15 @@ import pytest
 from softprompt.artifact import PromptFile
 from softprompt.data.validate import validate_dataset
 from softprompt.documents import sha256_hex
-from softprompt.errors import FingerprintMismatch, TrackingUnavailable, VerificationFailed
+from softprompt.embedded.s3 import embedded_s3
+from softprompt.errors import FingerprintMismatch, InvalidRequest, TrackingUnavailable, VerificationFailed
 from softprompt.evaluation.evaluate import evaluate_prompt
 from softprompt.evaluation.gate_report import GateReport
 from softprompt.registry import Registration, register_prompt, start_run
 from softprompt.registry_dataset import FilesSource
 from softprompt.registry_evaluation import wear_of
+from softprompt.registry_review import review_status, set_review, version_to_review, versions_to_review
+from softprompt.release.store import open_store
 from softprompt.resolve import ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
 from softprompt.tuning.job import Job
@@ -33,6 +31,27 @@ from softprompt.tuning.ray_worker import facts_of
 from softprompt.tuning.tune import write_results
 from softprompt.tuning.workers import Workers
 from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
+from tests.servers import mlflow_server, postgresql, postgresql_programs
+
+MODEL_FILES = {
+    *("MLmodel", "conda.yaml", "python_env.yaml", "requirements.txt", "registry_model.py", "registered_model_meta"),
+    *("adapter_model.safetensors", "adapter_config.json", "manifest.json"),
+}
+
+
+def holds_a_pickle(data: bytes) -> bool:
+    """Whether the bytes, or a member of the archive that they are, begin as a pickle of any protocol and end as one."""
+    import io
+    import zipfile
+
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return any(holds_a_pickle(archive.read(name)) for name in archive.namelist())
+    try:
+        operations = list(pickletools.genops(data))
+    except Exception:
+        return False
+    return bool(operations)
 
 
 @dataclass
@@ -49,6 +68,7 @@ class Outputs:
             uri,
             run_id,
             self.resolved,
+            dataset=self.folder / "dataset",
             prompt=self.folder / "prompt",
             gate_report=self.folder / "gates.json",
             training_log=self.folder / "log.json",
@@ -83,28 +103,15 @@ def rejected(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """`mlflow server` on loopback."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    store = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts")]
-    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    env = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=1).close()
-                break
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.2)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
+def real_server(tmp_path_factory):
+    """MLflow as it is run for many: PostgreSQL behind it, artifacts in S3, reached through it only. Address, database, store."""
+    programs = postgresql_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL's programs are not installed here (Debian: apt-get install postgresql)")
+    with postgresql(programs) as database, embedded_s3(tmp_path_factory.mktemp("s3")) as store:
+        keys = store.environment() | {"MLFLOW_S3_ENDPOINT_URL": store.access.endpoint_url}
+        with mlflow_server(tmp_path_factory.mktemp("mlflow"), database, f"{store.uri}/mlflow", keys) as uri:
+            yield uri, database, open_store(f"{store.uri}/mlflow", store.access)
 
 
 @pytest.fixture(params=["sqlite", "server"])
@@ -112,7 +119,7 @@ def tracking(request, tmp_path):
     """A tracking URI, and where experiments keep artifacts."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts"
-    return request.getfixturevalue("server"), None
+    return request.getfixturevalue("real_server")[0], None
 
 
 def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_again_makes_no_other(tracking, passed):
@@ -139,13 +146,17 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
     assert "| TF-IDF and logistic regression | " in version.description
-    kept = {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json", "figures", "tables"}
+    assert "softprompt review approve colours@1" in version.description
+    assert version.tags["softprompt.channel"] == passed.resolved.recipe.channel
+    assert version.tags["softprompt.lead"].startswith("accuracy ")
+    kept = {"gate_report.json", "training_log.json", "report.html", "resolved_recipe.json", "review.md", "figures", "tables"}
     assert kept <= {f.path for f in client.list_artifacts(run_id)}
 
 
 def test_the_version_page_has_the_evaluation(tracking, passed):
     uri, artifacts = tracking
     run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
+    passed.register(uri, run_id)
     version = passed.register(uri, run_id).version
     client = mlflow_client(uri)
     report = GateReport.from_bytes((passed.folder / "gates.json").read_bytes(), source="gates")
@@ -228,7 +239,8 @@ def test_the_registered_model_loads_without_a_pickle_and_answers(tracking, passe
     uri, artifacts = tracking
     version = passed.register(uri, start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)).version
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/colours/{version}", dst_path=str(tmp_path / "model")))
-    assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".bin", ".pt")]
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == MODEL_FILES
+    assert not [path.name for path in folder.rglob("*") if path.is_file() and holds_a_pickle(path.read_bytes())]
     model = mlflow.pyfunc.load_model(f"models:/colours/{version}")
     answers = model.predict(pd.DataFrame({"text": ["ruby number 1", "sea"]}))
     assert len(answers) == 2
@@ -237,6 +249,113 @@ def test_the_registered_model_loads_without_a_pickle_and_answers(tracking, passe
     other = mlflow.pyfunc.load_model(f"models:/colours/{version}", model_config={"base": other_base.as_uri()})
     with pytest.raises(FingerprintMismatch):
         other.predict(pd.DataFrame({"text": ["ruby"]}))
+
+
+def test_the_detector_of_pickles_detects_them():
+    import io
+    import pickle
+
+    import torch
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert holds_a_pickle(pickle.dumps({"a": [1, 2]}, protocol))
+    torch.save(torch.zeros(2), saved := io.BytesIO())
+    assert holds_a_pickle(saved.getvalue())
+
+
+def test_the_server_keeps_rows_in_postgresql_and_files_in_s3(real_server, passed):
+    import psycopg2
+
+    uri, database, store = real_server
+    result = passed.register(uri, start_run(uri, passed.resolved, passed.manifest))
+    with psycopg2.connect(database.replace("+psycopg2", "")) as connection, connection.cursor() as cursor:
+        cursor.execute("select value from model_version_tags where key = 'softprompt.prompt'")
+        assert (result.prompt,) in cursor.fetchall()
+    connection.close()
+    keys = list(store.list(""))
+    tensor = PromptFile.read(passed.folder / "prompt").tensor
+    stored = [key for key in keys if key.endswith("adapter_model.safetensors")]
+    assert stored
+    assert store.get(stored[0], max_bytes=10**7) == tensor
+
+
+def _register_all(uri, outcomes, run_ids, barrier, results):
+    """In a process of its own."""
+    for outcome, run_id in zip(outcomes, run_ids, strict=True):
+        barrier.wait(timeout=120)
+        results.put((outcome.resolved.recipe.name, outcome.register(uri, run_id).version))
+
+
+def test_two_processes_that_register_the_same_prompt_at_once_make_one_version(tracking, passed):
+    uri, artifacts = tracking
+    outcomes = [renamed(passed, f"at-once-{round_}") for round_ in range(2)]
+    runs = [[start_run(uri, one.resolved, one.manifest, artifacts=artifacts) for one in outcomes] for _ in range(2)]
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    processes = [context.Process(target=_register_all, args=(uri, outcomes, run, barrier, results)) for run in runs]
+    for process in processes:
+        process.start()
+    told = {results.get(timeout=120) for _ in range(2 * len(outcomes))}
+    for process in processes:
+        process.join(timeout=60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    client = mlflow_client(uri)
+    for outcome in outcomes:
+        name = outcome.resolved.recipe.name
+        (left,) = client.search_model_versions(f"name = '{name}'")
+        assert {version for told_name, version in told if told_name == name} == {str(left.version)}
+        assert (left.tags["softprompt.gates.verdict"], left.tags["review.status"]) == ("passed", "pending")
+        models = client.search_logged_models([client.get_experiment_by_name(name).experiment_id])
+        assert [f"models:/{model.model_id}" for model in models] == [left.source]
+
+
+def renamed(outcome, name):
+    recipe = outcome.resolved.recipe.model_copy(update={"name": name})
+    return Outputs(outcome.resolved.model_copy(update={"recipe": recipe}), outcome.folder, outcome.manifest)
+
+
+def test_a_version_that_a_killed_process_left_twice_is_taken_back(tracking, passed):
+    uri, artifacts = tracking
+    run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
+    first = passed.register(uri, run_id)
+    client = mlflow_client(uri)
+    source = client.get_model_version("colours", first.version).source
+    tags = {"softprompt.prompt": first.prompt, "review.status": "pending"}
+    make = lambda **more: client.create_model_version(
+        "colours", source, run_id, tags=tags | more, model_id=source.removeprefix("models:/")
+    )
+    left, decided = make(), make(**{"review.status": "rejected"})
+    make(**{"softprompt.prompt": "0" * 64})
+    assert passed.register(uri, run_id).version == first.version
+    found = {version.version for version in client.search_model_versions("name = 'colours'")}
+    assert left.version not in found
+    assert decided.version in found, "what somebody decided about stays"
+    assert client.get_logged_model(source.removeprefix("models:/")), "the kept version's model"
+
+
+def test_the_review_of_a_version_is_listed_shown_and_decided(tracking, passed):
+    uri, artifacts = tracking
+    outcome = renamed(passed, "reviewed")
+    first = outcome.register(uri, start_run(uri, outcome.resolved, outcome.manifest, artifacts=artifacts))
+    (waiting,) = versions_to_review(uri, name="reviewed")
+    assert waiting == version_to_review(uri, "reviewed", first.version)
+    assert (waiting.status, waiting.verdict, waiting.prompt) == ("pending", "passed", first.prompt)
+    assert waiting.page.startswith("**Passed")
+    assert ("reviewed", "1") in {(one.name, one.version) for one in versions_to_review(uri)}
+    assert review_status(uri, "reviewed", "1", first.prompt) == "pending"
+    set_review(uri, waiting, status="rejected", reviewer="Ada", note="no", record="staging/1")
+    assert versions_to_review(uri, name="reviewed") == []
+    (decided,) = versions_to_review(uri, name="reviewed", every=True)
+    assert (decided.status, decided.reviewer, decided.note, decided.record) == ("rejected", "Ada", "no", "staging/1")
+    assert not decided.evaluated_since
+    assert review_status(uri, "reviewed", "1", first.prompt) == "rejected"
+    assert review_status(uri, "reviewed", "1", "0" * 64) == "of another prompt"
+    for name, version in (("reviewed", "7"), ("nobody", "1"), ("reviewed", "x")):
+        assert review_status(uri, name, version, first.prompt) == ""
+    with pytest.raises(InvalidRequest, match=r"(?s)no such version.*one of reviewed@1"):
+        version_to_review(uri, "reviewed", "7")
+    with pytest.raises(InvalidRequest, match="knows no version of nobody"):
+        version_to_review(uri, "nobody", "1")
 
 
 def test_a_rejected_prompt_stays_a_run_with_its_reasons(tracking, rejected):
