@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from softprompt.errors import InvalidRequest, SoftpromptError
 from softprompt.fetch.web import without_secrets
+from softprompt.registry_version import PROMPT_TAG, STATUS_TAG
 from softprompt.tracking import talking_to
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-PROMPT_TAG = "softprompt.prompt"
-REVIEW_TAG = "review.status"
 _NO_VERSION = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -98,6 +97,6 @@ def review_lookup(tracking_uri: str) -> Callable[[str, str, str], str]:
                 if error.error_code not in _NO_VERSION:
                     raise
                 return ""
-        return str(tags.get(REVIEW_TAG, "")) if tags.get(PROMPT_TAG) == prompt else ""
+        return str(tags.get(STATUS_TAG, "")) if tags.get(PROMPT_TAG) == prompt else ""
 
     return status

@@ -120,28 +120,6 @@ def set_review(tracking_uri: str, reviewed: ReviewedVersion, *, status: str, rev
             mlflow.set_model_version_tag(reviewed.name, reviewed.version, key, value)
 
 
-def review_status(tracking_uri: str, name: str, version: str, prompt: str) -> str:
-    """The tag `review.status` of a version, for policies that require a review; with the address bound, a `ReviewLookup`.
-
-    Args:
-        tracking_uri: MLflow's address.
-        name: Of the registered model.
-        version: Its number.
-        prompt: Digest of the prompt that it has to be: a registry that was made anew counts from 1 again.
-
-    Returns:
-        The tag; empty where there is no such version, or it is not set.
-
-    Raises:
-        TrackingUnavailable: The server does not answer.
-    """
-    with talking_to(tracking_uri) as mlflow:
-        found = _find(mlflow, name, version)
-    if found is None:
-        return ""
-    return found.tags.get(STATUS_TAG, "") if found.tags.get(PROMPT_TAG) == prompt else "of another prompt"
-
-
 def _find(mlflow: "MlflowClient", name: str, version: str) -> "ModelVersion | None":
     from mlflow.exceptions import MlflowException
 

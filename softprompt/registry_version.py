@@ -43,7 +43,7 @@ def the_version(
         _create_model(mlflow, name)
         source = _log_model(run_id, resolved.base.uri, prompt, file)
         # Named at creation, so that a crash never leaves a version that cannot be recognised.
-        first = {PROMPT_TAG: file.digest, STATUS_TAG: "pending"} | tags
+        first = {PROMPT_TAG: file.digest, STATUS_TAG: "pending", **tags}
         mlflow.create_model_version(name, source, run_id, tags=first, model_id=_model_id(source))
     kept, *others = _of_prompt(mlflow, name, file.digest)
     for other in others:

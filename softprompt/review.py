@@ -20,9 +20,10 @@ from softprompt.registry_review import ReviewedVersion, set_review, version_to_r
 from softprompt.release.audit import AuditLog
 from softprompt.release.audit_record import MOST_NOTE_CHARACTERS, Judgement, Recorded
 from softprompt.release.audit_report import AuditReport, examine_audit
+from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.store import open_store
-from softprompt.release.trust import load_signer, load_trust_root
 from softprompt.settings import Settings
+from softprompt.trusted import newest_trust_root
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def decide(
     note: str,
     reviewer: str,
     channel: str = "",
-    key: Path | None = None,
+    key: str = "",
     clock: Callable[[], float] = time.time,
 ) -> Decided:
     """Record a decision and set the version's tags.
@@ -56,7 +57,7 @@ def decide(
         note: Why.
         reviewer: Who.
         channel: In whose log; empty: of the channel that the version's run meant it for.
-        key: The reviewer's private key; None: this machine's for the channel.
+        key: The reviewer's private key, a file or a key service's URI; empty: this machine's for the channel.
         clock: Seconds since 1970.
 
     Raises:
@@ -66,7 +67,7 @@ def decide(
     """
     found = version_to_review(settings.tracking_uri, *parse_version(version))
     log = _log(settings, channel or found.channel)
-    signer = load_signer(_key_file(settings, log.channel, key))
+    signer = open_signer(_key(settings, log.channel, key))
     judgement = _judgement(found, decision, reviewer, note)
     recorded, made = log.record(judgement, signer, since=found.created, clock=clock)
     record = f"{log.channel}/{recorded.record.number}"
@@ -103,11 +104,14 @@ def reviewer_here() -> tuple[str, str]:
 def _log(settings: Settings, channel: str) -> AuditLog:
     if not channel:
         raise InvalidRequest("The version does not say which channel it is for.", hint="Name one with --channel.")
-    return AuditLog(open_store(settings.store), channel, load_trust_root(settings.trust_root))
+    store = open_store(settings.store)
+    return AuditLog(store, channel, newest_trust_root(settings, store))
 
 
-def _key_file(settings: Settings, channel: str, key: Path | None) -> Path:
-    path = key or settings.audit_key(channel)
+def _key(settings: Settings, channel: str, key: str) -> KeySource:
+    if ":" in key:
+        return key
+    path = Path(key) if key else settings.audit_key(channel)
     if not path.is_file():
         raise InvalidRequest(
             "There is no key to sign the decision with.",

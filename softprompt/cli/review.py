@@ -2,7 +2,6 @@
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -28,11 +27,9 @@ Version = Annotated[str, typer.Argument(help="Which one.", metavar="NAME@VERSION
 Note = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
 Reviewer = Annotated[str, typer.Option(help="Who decides.", show_default="git config, else the user's name")]
 Channel = Annotated[str, typer.Option(help="In whose log.", show_default="the channel that the version's run meant it for")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--key", help="Your private key, a PEM file.", metavar="FILE", show_default="this machine's audit-<channel>.pem"
-    ),
+Key = Annotated[
+    str,
+    typer.Option("--key", help="Your private key: a PEM file, or a key service's URI.", show_default="audit-<channel>.pem here"),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -85,7 +82,7 @@ def show(version: Version, as_json: AsJson = False) -> None:
 
 
 @review.command(epilog='Example: [bold]softprompt review approve support-triage@3 --note "better on short messages"[/]')
-def approve(version: Version, note: Note = "", reviewer: Reviewer = "", channel: Channel = "", key: KeyFile = None) -> None:
+def approve(version: Version, note: Note = "", reviewer: Reviewer = "", channel: Channel = "", key: Key = "") -> None:
     """Approve a version: a signed record in the store, then its tags in MLflow.
 
     Nothing is served by that. The merged pull request is the approval; a channel's policy may ask for this one too.
@@ -94,7 +91,7 @@ def approve(version: Version, note: Note = "", reviewer: Reviewer = "", channel:
 
 
 @review.command(epilog='Example: [bold]softprompt review reject support-triage@3 --note "worse for Spanish"[/]')
-def reject(version: Version, note: Note = "", reviewer: Reviewer = "", channel: Channel = "", key: KeyFile = None) -> None:
+def reject(version: Version, note: Note = "", reviewer: Reviewer = "", channel: Channel = "", key: Key = "") -> None:
     """Reject a version: a signed record in the store, then its tags in MLflow."""
     _decide(version, "rejected", note, reviewer, channel, key)
 
@@ -117,9 +114,7 @@ def log(
     raise typer.Exit(0 if report.whole else 5)
 
 
-def _decide(
-    version: str, decision: Literal["approved", "rejected"], note: str, reviewer: str, channel: str, key: Path | None
-) -> None:
+def _decide(version: str, decision: Literal["approved", "rejected"], note: str, reviewer: str, channel: str, key: str) -> None:
     from softprompt.deployment import laptop
     from softprompt.review import decide, reviewer_here
 

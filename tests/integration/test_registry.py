@@ -20,7 +20,8 @@ from softprompt.evaluation.gate_report import GateReport
 from softprompt.registry import Registration, register_prompt, start_run
 from softprompt.registry_dataset import FilesSource
 from softprompt.registry_evaluation import wear_of
-from softprompt.registry_review import review_status, set_review, version_to_review, versions_to_review
+from softprompt.registry_release import review_lookup
+from softprompt.registry_review import set_review, version_to_review, versions_to_review
 from softprompt.release.store import open_store
 from softprompt.resolve import ResolvedFile, ResolvedRecipe, resolve_recipe
 from softprompt.tracking import MlflowSink, check_tracking, mlflow_client
@@ -338,20 +339,21 @@ def test_the_review_of_a_version_is_listed_shown_and_decided(tracking, passed):
     outcome = renamed(passed, "reviewed")
     first = outcome.register(uri, start_run(uri, outcome.resolved, outcome.manifest, artifacts=artifacts))
     (waiting,) = versions_to_review(uri, name="reviewed")
+    review_status = review_lookup(uri)
     assert waiting == version_to_review(uri, "reviewed", first.version)
     assert (waiting.status, waiting.verdict, waiting.prompt) == ("pending", "passed", first.prompt)
     assert waiting.page.startswith("**Passed")
     assert ("reviewed", "1") in {(one.name, one.version) for one in versions_to_review(uri)}
-    assert review_status(uri, "reviewed", "1", first.prompt) == "pending"
+    assert review_status("reviewed", "1", first.prompt) == "pending"
     set_review(uri, waiting, status="rejected", reviewer="Ada", note="no", record="staging/1")
     assert versions_to_review(uri, name="reviewed") == []
     (decided,) = versions_to_review(uri, name="reviewed", every=True)
     assert (decided.status, decided.reviewer, decided.note, decided.record) == ("rejected", "Ada", "no", "staging/1")
     assert not decided.evaluated_since
-    assert review_status(uri, "reviewed", "1", first.prompt) == "rejected"
-    assert review_status(uri, "reviewed", "1", "0" * 64) == "of another prompt"
+    assert review_status("reviewed", "1", first.prompt) == "rejected"
+    assert review_status("reviewed", "1", "0" * 64) == ""
     for name, version in (("reviewed", "7"), ("nobody", "1"), ("reviewed", "x")):
-        assert review_status(uri, name, version, first.prompt) == ""
+        assert review_status(name, version, first.prompt) == ""
     with pytest.raises(InvalidRequest, match=r"(?s)no such version.*one of reviewed@1"):
         version_to_review(uri, "reviewed", "7")
     with pytest.raises(InvalidRequest, match="knows no version of nobody"):
