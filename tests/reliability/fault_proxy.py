@@ -73,7 +73,8 @@ class Proxy:
             what: A status such as `403` instead of an answer; `lose_request`, `lose_reply`: the connection ends before the
                 request is handed on, or before its answer is; `reset`: it is reset, half of the request's body handed on;
                 `truncate`: half of the reply's body, then the end; `flip`: one bit of the body, the request's if it has
-                one, else the reply's; `slow`: the answer comes `slow_seconds` late; `ignore_condition`.
+                one, else the reply's; `slow`: the answer comes `slow_seconds` late; `late`: the request does;
+                `ignore_condition`.
             method: To requests of this method; empty: all.
             times: To so many of them.
             after: Leaving so many in peace first.
@@ -114,6 +115,8 @@ class Proxy:
             return _hang_up(request, reset=True)
         if what == "lose_request":
             return _hang_up(request)
+        if what == "late":
+            time.sleep(self.slow_seconds)
         status, found, data = self._ask(request, headers, body)
         if what == "lose_reply":
             return _hang_up(request)
