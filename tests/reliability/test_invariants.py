@@ -13,9 +13,9 @@ from securesystemslib.signer import CryptoSigner
 
 from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRequest, PublishUnknown, SoftpromptError, StoreUnavailable, VerificationFailed
+from softprompt.release.checkout import Checkout, check_order
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, LIFE_SECONDS, generation_key
 from softprompt.release.plan import Plan
-from softprompt.release.reconciler import _check_order
 from softprompt.release.statement import format_time
 from tests.reliability.forgery import next_generation, put_next, signed, state_of
 from tests.reliability.memory_store import Call, Crash, Line, MemoryStore
@@ -38,7 +38,7 @@ from tests.reliability.world import (
 DAY = 24 * 3600
 NAMES = st.sampled_from(["greeting", "farewell"])
 SEEDS = st.integers(0, 5)
-examples = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+examples = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 def begun(folder, *seeds):
@@ -270,7 +270,7 @@ TROUBLES = st.sampled_from(["", "", "down", "lost request", "lost reply", "delay
 
 
 @given(troubles=st.lists(TROUBLES, min_size=1, max_size=24), between=st.booleans(), late=st.booleans())
-@settings(examples, max_examples=150)
+@settings(examples, max_examples=80)
 def test_i7_what_is_acknowledged_is_there_once_and_what_is_not_known_is_called_unknown(troubles, between, late):
     """Any call in trouble; another machine may publish before this one runs again, and requests may arrive late."""
     with fresh_folder() as folder:
@@ -301,7 +301,7 @@ def test_i7_what_is_acknowledged_is_there_once_and_what_is_not_known_is_called_u
 
 
 @given(data=st.data())
-@settings(examples, max_examples=100)
+@settings(examples, max_examples=40)
 def test_i8_a_node_serves_the_newest_or_says_that_it_may_be_stale(data):
     """With the store away, half there, showing old objects, or with flipped bits; and when a generation expires."""
     with fresh_folder() as folder:
@@ -381,7 +381,7 @@ def _bad_updates(world):
 
 
 @given(which=st.lists(st.integers(0, 7), min_size=1, max_size=5), restart=st.booleans())
-@examples
+@settings(examples, max_examples=15)
 def test_i10_a_bad_update_never_evicts_the_good_one(which, restart):
     with fresh_folder() as folder:
         world = begun(folder, 0)
@@ -434,7 +434,7 @@ def test_i11_a_later_commit_is_never_replaced_by_an_earlier_one(history, order, 
         def work(at):
             def run(wait):
                 def decide(head) -> Plan:
-                    _check_order(repository, head.git_commit, commits[at])
+                    check_order(Checkout(repository), head.git_commit, commits[at])
                     return decision("greeting", prompt(at))(head)
 
                 publisher = world.publisher(f"machine-{at}-{len(world.store.objects)}", store=Line(world.store, wait))
