@@ -10,7 +10,8 @@ from softprompt.evaluation.gate_report import GateReport
 from softprompt.fetch import fetch_base
 from softprompt.release.reader import Snapshot
 from softprompt.serving.bank import PromptBank
-from softprompt.serving.follower import Follower, unknown_prompt
+from softprompt.serving.follower import Follower
+from softprompt.serving.routing import unknown_prompt
 from softprompt.settings import Settings
 from softprompt.template import values_for
 

@@ -1,37 +1,155 @@
 """One serving node on this machine: a base model, a channel, an HTTP port."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from softprompt.base_model import load_base_model
 from softprompt.deployment import channel_reader
 from softprompt.errors import InvalidRequest
 from softprompt.fetch import fetch_base
+from softprompt.release.s3_client import parse_s3_uri
 from softprompt.settings import Settings
 
+if TYPE_CHECKING:
+    from softprompt.serving.limits import Limits
+    from softprompt.serving.node import Node
 
-def serve_channel(settings: Settings, channel: str, base_uri: str, host: str, port: int) -> None:
-    """Serve until interrupted.
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep a connection that is idle, so that none is closed in the moment in which a request is sent on it."""
 
-    Args:
-        settings: Store, trust root, state.
-        channel: To follow.
-        base_uri: The base model that runs here.
-        host: Address to listen on; whoever reaches it may ask, so anything but loopback is for a pod behind its policies.
-        port: On that address.
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """What one node does; the flags of `softprompt serve`."""
+
+    channel: str
+    base_uri: str
+    dtype: str = "float32"
+    device: str = "cpu"
+    host: str = "127.0.0.1"
+    """Whoever reaches it may ask, unless there are tokens: anything but loopback is for a pod behind its policies."""
+    port: int = 8000
+    tokens: Path | None = None
+    """File of bearer tokens; None: nobody is asked for one."""
+    bare_base: str = ""
+    """What the bare base is asked by; empty: it cannot be asked."""
+    poll_seconds: float = 5.0
+    prompt_bytes: int = 512 * 1024 * 1024
+    """Memory for warm prompts."""
+    limits: "Limits | None" = field(default=None)
+    json_logs: bool = False
+
+
+def serve_channel(settings: Settings, options: ServeOptions) -> None:
+    """Serve until SIGTERM or Ctrl-C: then no new connections, requests end, the process ends.
 
     Raises:
-        InvalidRequest: The `serve` extra is not installed.
+        InvalidRequest: The `serve` extra is not installed, or an option is wrong.
+        StoreUnavailable, VerificationFailed: There is nothing that may be served.
     """
     try:
         import uvicorn
 
-        from softprompt.serving.app import create_app
+        from softprompt.serving.http.app import create_app
     except ImportError as error:
         raise InvalidRequest(
             "Serving needs packages that are not installed.", actual=str(error), hint="pip install 'softprompt[serve]'"
         ) from None
+    from softprompt.serving.logs import log_to_standard_error
+    from softprompt.serving.tracing import Tracing
+
+    log_to_standard_error(as_json=options.json_logs)
+    tracing = Tracing.from_environment()
+    with running_node(settings, options) as node:
+        config = uvicorn.Config(
+            create_app(node, tracing),
+            host=options.host,
+            port=options.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="on",
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=max(1, round(node.limits.drain_seconds)),
+        )
+        with _signals_end_only_the_server():
+            server = uvicorn.Server(config)
+            server.run()
+        if not server.started:
+            raise InvalidRequest("The port cannot be listened on.", where=f"{options.host}:{options.port}", hint="Use --port.")
+
+
+@contextmanager
+def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
+    """A node whose engine runs and whose pinned prompts are warm.
+
+    Raises:
+        InvalidRequest, StoreUnavailable, VerificationFailed: There is nothing that may be served here.
+    """
+    from softprompt.serving.access import Access
     from softprompt.serving.bank import PromptBank
     from softprompt.serving.follower import Follower
+    from softprompt.serving.limits import Limits
+    from softprompt.serving.metrics import Metrics
+    from softprompt.serving.node import Node, check_base_name
     from softprompt.serving.scheduler import BatchEngine
 
-    base = load_base_model(fetch_base(base_uri))
-    follower = Follower(channel_reader(settings, channel, base_fingerprint=base.fingerprint), base.fingerprint)
-    uvicorn.run(create_app(follower, PromptBank(base), BatchEngine(base)), host=host, port=port, log_level="warning")
+    access = Access(options.tokens, check_base_name(options.bare_base))
+    base = load_base_model(fetch_base(options.base_uri), dtype=options.dtype, device=options.device)
+    bank, metrics = PromptBank(base, options.prompt_bytes), Metrics()
+    reader = channel_reader(settings, options.channel, base_fingerprint=base.fingerprint)
+    with BatchEngine(base) as engine:
+        follower = Follower(reader, base.fingerprint, numerics=options.dtype, pin=bank.pin, on_alarms=metrics.on_alarms)
+        yield Node(
+            text=base.text,
+            follower=follower,
+            bank=bank,
+            engine=engine,
+            access=access,
+            limits=options.limits or Limits(),
+            metrics=metrics,
+            base_name=options.bare_base,
+            poll_seconds=options.poll_seconds,
+        )
+
+
+def split_channel(channel: str, settings: Settings) -> tuple[str, Settings]:
+    """`NAME`, or `s3://BUCKET/PREFIX#NAME`, as a channel's name and the settings of the store it lies in.
+
+    Raises:
+        InvalidRequest: Neither of the two.
+    """
+    if "://" not in channel:
+        return channel, settings
+    store, _, name = channel.partition("#")
+    parse_s3_uri(store)
+    if not name:
+        raise InvalidRequest(
+            "The channel's name is missing.",
+            where=channel,
+            expected="s3://BUCKET/PREFIX#CHANNEL",
+            hint=f"{store}#production, say.",
+        )
+    return name, replace(settings, store=store, uses_embedded_store=False)
+
+
+@contextmanager
+def _signals_end_only_the_server() -> Iterator[None]:
+    """Uvicorn raises the signal again that ended it, which would end the process before the engine and the store are left."""
+    before = {kind: signal.signal(kind, lambda *_: None) for kind in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
+
+
+def is_watched() -> bool:
+    """Whether a person reads what this process says."""
+    return sys.stderr.isatty()

@@ -39,6 +39,8 @@ class Settings:
     """Empty: beside the prompt."""
     tracking_uri: str
     uses_embedded_store: bool
+    node_state_folder: Path | None = None
+    """None: `node` in `home`."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> "Settings":
@@ -73,7 +75,7 @@ class Settings:
     @property
     def node_state(self) -> Path:
         """Where a reader of a channel keeps its high-water mark and its last good copy."""
-        return self.home / "node"
+        return self.node_state_folder or self.home / "node"
 
     @property
     def runs(self) -> Path:

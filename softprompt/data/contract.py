@@ -3,7 +3,7 @@
 The row model is made from the specification with pydantic: one field for each column that is used, text in all of them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from softprompt.data.reading.records import Record
 from softprompt.data.rows import Part, Row
 from softprompt.data.text.characters import whitespace_only
+from softprompt.engine.conversation import RenderChat
 from softprompt.recipe import DatasetSpec
 
 PART_NAMES: dict[str, Part] = {
@@ -30,9 +31,6 @@ CONVERSATION = "messages"
 
 ABSENT: dict[str, Any] = {"id": "", "part": "train", "group": "", "must_pass": False, "target": "", "messages": []}
 """What a row has where no column is named for it."""
-
-RenderChat = Callable[[list[dict[str, str]]], str]
-"""Messages so far -> the text after which the assistant speaks."""
 
 
 class RowFault(Exception):

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from softprompt.base_model import TextSide, load_text_side
-from softprompt.data.contract import CONVERSATION, Contract, RenderChat, RowFault
+from softprompt.base_model import load_text_side
+from softprompt.data.contract import CONVERSATION, Contract, RowFault
 from softprompt.data.measure import Measurer, Measures
 from softprompt.data.reading.records import DataFile, Record, read_records
 from softprompt.data.rows import MOST_PLACES, Row
 from softprompt.data.table import RowTable, TableWriter
 from softprompt.data.text.personal_data import mask
-from softprompt.errors import InvalidRecipe
+from softprompt.engine.conversation import chat_renderer
+from softprompt.errors import InvalidRecipe, UnsupportedBaseModel
 from softprompt.fetch import fetch_base
 from softprompt.recipe import Recipe
 
@@ -68,32 +69,16 @@ def contract_for(recipe: Recipe) -> Contract:
     """
     if not recipe.dataset.messages_column:
         return Contract(recipe.dataset, recipe.input_columns)
-    return Contract(recipe.dataset, (CONVERSATION,), chat_renderer(load_text_side(fetch_base(recipe.base_model.uri))))
-
-
-def chat_renderer(text_side: TextSide) -> RenderChat:
-    """The base's chat template as a function of the messages before the assistant's answer.
-
-    Raises:
-        InvalidRecipe: It has none.
-    """
-    tokenizer = text_side.tokenizer
-    if not tokenizer.chat_template:
+    text_side = load_text_side(fetch_base(recipe.base_model.uri))
+    try:
+        return Contract(recipe.dataset, (CONVERSATION,), chat_renderer(text_side))
+    except UnsupportedBaseModel as error:
         raise InvalidRecipe(
-            "The base model has no chat template, so conversations cannot be rendered.",
+            error.what,
             where="dataset.messages_column",
-            expected="a tokenizer with a chat_template",
+            expected=error.expected,
             hint="Use a chat model, or target_column with a template of your own.",
-        )
-    begin = tokenizer.bos_token or ""
-    adds_begin = begin and tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
-
-    def render(messages: list[dict[str, str]]) -> str:
-        text = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        # The template writes the beginning token as text; the tokenizer would add a second one.
-        return text.removeprefix(begin) if adds_begin else text
-
-    return render
+        ) from None
 
 
 def iter_rows(sources: Sequence[Source], contract: Contract, faults: Faults) -> Iterator[Row]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from softprompt.artifact import PromptFile, Sha256
 from softprompt.documents import Document
@@ -24,6 +25,30 @@ from softprompt.release.statement import Generation, Served, format_time, parse_
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import TrustRoot
 
+AlarmReason = Literal["kept_copy", "store", "root", "envelope", "time", "base", "prompt", "node", "disk", "expired", "revoked"]
+"""What went wrong: with what this node kept, the store, the trust root, a generation's envelope; why a generation that verifies
+is not activated: its times, no prompt for this base, a prompt that does not verify, the node's own checks, the disk; or with what
+is served: it has expired, a newer generation revokes a prompt of it."""
+
+
+class Alarm(str):
+    """What somebody should look at, in words.
+
+    Args:
+        text: The words.
+        reason: Its kind.
+    """
+
+    __slots__ = ("reason",)
+
+    reason: AlarmReason
+
+    def __new__(cls, text: str, reason: AlarmReason) -> "Alarm":
+        """A string with a reason."""
+        alarm = super().__new__(cls, text)
+        alarm.reason = reason
+        return alarm
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -32,7 +57,7 @@ class Snapshot:
     statement: Generation
     stale: bool
     """Whether there may be a newer one: the store did not answer, the newest was refused, or this one has expired."""
-    alarms: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
     """What somebody should look at."""
     _blobs: Blobs
     revoked: frozenset[str] = frozenset()
@@ -138,19 +163,23 @@ class Reader:
         self._file = state_dir / f"{channel}.active.json"
         self._base, self._clock = base_fingerprint, clock
         self._active: Signed | None = None
-        self._high_water, self._restored_alarms = 0, list[str]()
+        self._high_water, self._restored_alarms = 0, list[Alarm]()
         self._revoked, self._disbelieved = frozenset[str](), ""
         self._restore()
 
-    def refresh(self) -> Snapshot:
+    def refresh(self, prepare: Callable[[Snapshot], None] | None = None) -> Snapshot:
         """Look for a newer generation, and return what to serve now.
+
+        Args:
+            prepare: What the node does with a generation before it is activated; if it raises a SoftpromptError, the generation
+                is not activated.
 
         Raises:
             StoreUnavailable: There is nothing to serve, because the store does not answer.
             VerificationFailed: There is nothing to serve, because nothing verifies.
         """
         alarms = list(self._restored_alarms)
-        newest_active = self._update(alarms)
+        newest_active = self._update(alarms, prepare)
         if self._active is None:
             raise VerificationFailed(
                 "The channel has no generation that this node may serve.",
@@ -161,21 +190,18 @@ class Reader:
         statement = self._active.generation
         expired = self._clock() > parse_time(statement.expires) + CLOCK_SKEW_SECONDS
         if expired:
-            alarms.append(
-                f"Generation {statement.generation} expired at {statement.expires}, and there is no newer one to serve."
-            )
+            text = f"Generation {statement.generation} expired at {statement.expires}, and there is no newer one to serve."
+            alarms.append(Alarm(text, "expired"))
         if self._disbelieved:
-            alarms.append(
-                f"Generation {statement.generation} is served and not believed any more: publish again. {self._disbelieved}"
-            )
+            text = f"Generation {statement.generation} is served and not believed any more: publish again. {self._disbelieved}"
+            alarms.append(Alarm(text, "root"))
         if revoked := self._revoked & statement.state.digests:
-            alarms.append(
-                f"Generation {statement.generation} serves what a newer one revokes, so it is refused: {_listed(revoked)}."
-            )
+            text = f"Generation {statement.generation} serves what a newer one revokes, so it is refused: {_listed(revoked)}."
+            alarms.append(Alarm(text, "revoked"))
         stale = expired or not newest_active or bool(self._disbelieved)
         return Snapshot(statement, stale, tuple(alarms), self._blobs, revoked)
 
-    def _update(self, alarms: list[str]) -> bool:
+    def _update(self, alarms: list[Alarm], prepare: Callable[[Snapshot], None] | None) -> bool:
         """Activate what is newer; whether the newest is what is active now."""
         try:
             is_believable = self._follow_roots(alarms)
@@ -183,43 +209,60 @@ class Reader:
         except StoreUnavailable as error:
             if self._active is None:
                 raise
-            alarms.append(f"The store does not answer, so there may be a newer generation. {_line(error)}")
+            alarms.append(Alarm(f"The store does not answer, so there may be a newer generation. {_line(error)}", "store"))
             return False
         if newest is None:
             return is_believable and certain
         if not is_believable:
             return False
+        return self._try(newest, alarms, prepare) and certain
+
+    def _try(self, newest: Signed, alarms: list[Alarm], prepare: Callable[[Snapshot], None] | None) -> bool:
+        """Activate a generation that verifies, if nothing else speaks against it; whether it is active now."""
+        generation = newest.generation
+        reason: AlarmReason = "time"
         try:
-            self._check(newest.generation)
+            self._check_times(generation)
+            reason = "base"
+            self._check_base(generation)
+            reason = "prompt"
+            self._check_prompts(generation)
+            reason = "node"
+            if prepare:
+                prepare(Snapshot(generation, stale=False, alarms=(), _blobs=self._blobs))
+            reason = "disk"
             self._activate(newest)
         except SoftpromptError as error:  # a bad update never evicts the good one, whatever is bad about it
-            alarms.append(f"Generation {newest.generation.generation} is not activated. {_line(error)}")
-            self._refuse(frozenset(newest.generation.state.revoked))
+            reason = "store" if isinstance(error, StoreUnavailable) else reason
+            alarms.append(Alarm(f"Generation {generation.generation} is not activated. {_line(error)}", reason))
+            self._refuse(frozenset(generation.state.revoked), alarms)
             return False
-        return certain
+        return True
 
-    def _follow_roots(self, alarms: list[str]) -> bool:
+    def _follow_roots(self, alarms: list[Alarm]) -> bool:
         """Take the newest trust root; whether anything new may be believed by it. StoreUnavailable: it cannot be asked for."""
         try:
             self._roots.follow(self._log.store)
         except VerificationFailed as error:
-            alarms.append(f"A newer trust root is not believed. {_line(error)}")
+            alarms.append(Alarm(f"A newer trust root is not believed. {_line(error)}", "root"))
         root = self._roots.root
         if root is not self._log.trust:
             self._believe(root, alarms)
         if root.has_expired(self._clock()):
-            alarms.append(
+            text = (
                 f"The trust root, version {root.version}, expired at {root.expires}; nothing new is believed until it is renewed."
             )
+            alarms.append(Alarm(text, "root"))
             return False
         return root.version >= self._roots.newest_known
 
-    def _believe(self, root: TrustRoot, alarms: list[str]) -> None:
+    def _believe(self, root: TrustRoot, alarms: list[Alarm]) -> None:
         """Look at the channel, and at what is active, with the eyes of a newer trust root."""
         try:
             self._log = ChannelLog(self._log.store, self._log.channel, root)
         except InvalidRequest as error:
-            alarms.append(f"The trust root, version {root.version}, does not know this channel any more. {_line(error)}")
+            text = f"The trust root, version {root.version}, does not know this channel any more. {_line(error)}"
+            alarms.append(Alarm(text, "root"))
             return
         self._disbelieved = ""
         if self._active:
@@ -233,13 +276,17 @@ class Reader:
         trust, channel = self._log.trust, self._log.channel
         return verify_generation(data, number=number, channel=channel, trust=trust, source=str(self._file), history=True)
 
-    def _refuse(self, revoked: frozenset[str]) -> None:
-        """Refuse prompts from now on, also after a restart."""
-        if revoked != self._revoked and self._active:
+    def _refuse(self, revoked: frozenset[str], alarms: list[Alarm]) -> None:
+        """Refuse prompts from now on, also after a restart; a full disk is no reason to go on with them."""
+        if revoked == self._revoked or self._active is None:
+            return
+        self._revoked = revoked
+        try:
             self._remember(self._active, revoked)
-            self._revoked = revoked
+        except InvalidRequest as error:
+            alarms.append(Alarm(f"What is refused now is not kept for the next start. {_line(error)}", "disk"))
 
-    def _newest(self, alarms: list[str]) -> tuple[Signed | None, bool]:
+    def _newest(self, alarms: list[Alarm]) -> tuple[Signed | None, bool]:
         """The newest generation above the high-water mark that verifies, and whether that is certain; bad ones are named."""
         newest, missing = None, 0
         known = {self._active.generation.generation: self._active.digest} if self._active else {}
@@ -252,7 +299,7 @@ class Reader:
                 known[number] = signed.digest
                 newest = newest if self._log.is_history(signed) else signed
             except VerificationFailed as error:
-                alarms.append(f"Generation {number} does not verify and is passed over. {_line(error)}")
+                alarms.append(Alarm(f"Generation {number} does not verify and is passed over. {_line(error)}", "envelope"))
                 missing = max(missing, number) if isinstance(error, Missing) else missing
                 continue
             if newest is not None and self._active is None:
@@ -262,8 +309,7 @@ class Reader:
     def _floor(self) -> int:
         return self._log.trust.channel(self._log.channel).minimum_generation - 1
 
-    def _check(self, generation: Generation) -> None:
-        """Expiry, base and blobs of a verified generation. VerificationFailed, StoreUnavailable: one does not hold."""
+    def _check_times(self, generation: Generation) -> None:
         now = self._clock()
         if now > parse_time(generation.expires) + CLOCK_SKEW_SECONDS:
             raise VerificationFailed("It has expired.", expected=f"before {generation.expires}", actual=format_time(now))
@@ -273,10 +319,11 @@ class Reader:
                 expected=f"after {generation.created}",
                 actual=format_time(now),
             )
+
+    def _check_base(self, generation: Generation) -> None:
         prompts = generation.state.prompts
         if self._base and prompts and not any(self._base in served.bases for served in prompts.values()):
             raise VerificationFailed("It has no prompt for this node's base model.", expected=self._base)
-        self._check_prompts(generation)
 
     def _check_prompts(self, generation: Generation) -> None:
         """Fetch what this node needs, a few at a time, and check it; the same prompt under two names once."""
@@ -327,7 +374,7 @@ class Reader:
             self._check_prompts(generation)
             self._active, self._revoked = Signed(generation, data), frozenset(remembered.revoked)
         except SoftpromptError as error:
-            self._restored_alarms.append(f"What this node served last cannot be used. {_line(error)}")
+            self._restored_alarms.append(Alarm(f"What this node served last cannot be used. {_line(error)}", "kept_copy"))
 
 
 def _listed(digests: frozenset[str]) -> str:

@@ -97,6 +97,11 @@ class PromptBank:
         with self._lock:
             return self._use(digest)
 
+    def is_warm(self, digest: str) -> bool:
+        """Whether a prompt needs no loading; asking this is no use of it."""
+        with self._lock:
+            return digest in self._warm
+
     def get(self, digest: str, snapshot: Snapshot) -> WarmPrompt:
         """A prompt of a generation, loaded unless it is warm.
 

@@ -1,91 +1,103 @@
-"""Follow one channel, and say which prompt a request means."""
+"""Follow one channel: look for a newer generation, prepare it, swap one reference.
+
+A generation becomes active only after its pinned prompts are warm here, and a request keeps the generation with which it
+started, so a swap makes nobody wait. A bad update never evicts the good one.
+"""
 
 import logging
-import re
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Callable, Sequence
 
-from softprompt.errors import FingerprintMismatch, InvalidRequest, SoftpromptError
-from softprompt.release.reader import Reader, Snapshot
+from softprompt.errors import InvalidRequest, SoftpromptError
+from softprompt.release.reader import Alarm, Reader, Snapshot
+from softprompt.serving.routing import Route, everything, names_on, route
 
 _log = logging.getLogger(__name__)
-_MODEL = re.compile(r"(?P<name>[a-z0-9-]{1,40})(@sha256:(?P<digest>[0-9a-f]{64}))?")
-
-
-class UnknownPrompt(InvalidRequest):
-    """The channel serves no such prompt; never answered by the bare base instead."""
-
-
-@dataclass(frozen=True)
-class Route:
-    """What one request means.
-
-    Attributes:
-        name: The prompt's name.
-        digest: The prompt's digest.
-        snapshot: The generation that the request stays with, whatever is published meanwhile.
-    """
-
-    name: str
-    digest: str
-    snapshot: Snapshot
 
 
 class Follower:
-    """Keeps the newest believed generation of a channel; a refresh swaps one reference.
+    """Keeps the newest believed generation of a channel; `refresh` is for one thread at a time, everything else for any.
 
     Args:
         reader: Of the channel.
         base_fingerprint: The base model that runs here.
+        numerics: Number format that the base is loaded in; empty: not this follower's business.
+        pin: Makes prompts of a generation ready to answer and keeps them so; called before the generation becomes active.
+        on_alarms: Told of alarms that were not there at the look before.
+
+    Raises:
+        StoreUnavailable, VerificationFailed: There is nothing to serve.
+        SoftpromptError: What is there cannot be served here.
     """
 
-    def __init__(self, reader: Reader, base_fingerprint: str) -> None:
-        self._reader, self._base = reader, base_fingerprint
-        self.snapshot: Snapshot = reader.refresh()
+    def __init__(
+        self,
+        reader: Reader,
+        base_fingerprint: str,
+        *,
+        numerics: str = "",
+        pin: Callable[[Sequence[str], Snapshot], None] = lambda *_: None,
+        on_alarms: Callable[[tuple[Alarm, ...]], None] = lambda _: None,
+    ) -> None:
+        self._reader, self.base_fingerprint, self._numerics = reader, base_fingerprint, numerics
+        self._pin, self._on_alarms = pin, on_alarms
+        self._one_at_a_time = threading.Lock()
+        self.snapshot: Snapshot = reader.refresh(self._prepare)
+        self.looked_at = time.monotonic()
+        self._on_alarms(self.snapshot.alarms)
+        self._prepare(self.snapshot)  # one that was kept from before
 
     def refresh(self) -> None:
-        """Look for a newer generation. A bad update never evicts the good one: what fails leaves the snapshot as it is."""
-        try:
-            self.snapshot = self._reader.refresh()
-        except SoftpromptError as error:
-            _log.warning("looking for a newer generation failed: %s", error)
+        """Look for a newer generation; what fails leaves the snapshot as it is."""
+        with self._one_at_a_time:
+            before = self.snapshot
+            try:
+                self.snapshot = self._reader.refresh(self._prepare)
+            except SoftpromptError as error:
+                _log.warning("looking for a newer generation failed", extra={"fault": error.what})
+                return
+            if not any(alarm.reason == "store" for alarm in self.snapshot.alarms):
+                self.looked_at = time.monotonic()
+        self._tell(before)
+
+    @property
+    def seconds_since_look(self) -> float:
+        """Since the store answered a look for a newer generation: what is served may be older by that."""
+        return time.monotonic() - self.looked_at
 
     @property
     def names(self) -> list[str]:
         """Prompts that can be asked for on this base, sorted."""
-        return sorted(name for name, served in self.snapshot.prompts.items() if self._base in served.bases)
+        return names_on(self.snapshot, self.base_fingerprint)
 
-    def route(self, model: str) -> Route:
-        """The prompt that `NAME` or `NAME@sha256:DIGEST` means now.
+    def route(self, model: str, *, may_ask: Callable[[str], bool] = everything, sticky: str = "") -> Route:
+        """The prompt that a request means now; see `routing.route`."""
+        return route(model, self.snapshot, self.base_fingerprint, may_ask=may_ask, sticky=sticky)
 
-        Raises:
-            UnknownPrompt: None.
-            FingerprintMismatch: One that was trained on another base model.
-        """
-        snapshot = self.snapshot
-        asked = _MODEL.fullmatch(model)
-        served = snapshot.prompts.get(asked["name"]) if asked else None
-        if asked is None or served is None:
-            raise unknown_prompt(model, snapshot, self.names)
-        if self._base not in served.bases:
-            raise FingerprintMismatch(
-                "The channel serves this prompt on another base model only.",
-                where=f"{model}, channel {snapshot.statement.channel}, generation {snapshot.generation}",
-                expected=" or ".join(sorted(served.bases)),
-                actual=self._base,
-                hint="Use that base model, or tune the prompt for this one.",
+    def pinned(self, snapshot: Snapshot) -> list[str]:
+        """Digests that are warm before a generation is active here: those of its pinned names on this base."""
+        names = names_on(snapshot, self.base_fingerprint)
+        found = (snapshot.prompts[name] for name in names)
+        return [share.prompt for served in found if served.pinned for share in served.bases[self.base_fingerprint]]
+
+    def _prepare(self, snapshot: Snapshot) -> None:
+        allowed = snapshot.statement.state.numerics
+        if self._numerics and allowed and self._numerics not in allowed:
+            raise InvalidRequest(
+                "The channel's prompts were not measured in the number format that this node uses.",
+                where=f"channel {snapshot.statement.channel}, generation {snapshot.generation}",
+                expected=" or ".join(allowed),
+                actual=self._numerics,
+                hint=f"Serve with --dtype {allowed[0]}.",
             )
-        digests = [share.prompt for share in sorted(served.bases[self._base], key=lambda share: -share.weight)]
-        digest = asked["digest"] or digests[0]
-        if digest not in (*digests, *served.pinnable):
-            raise unknown_prompt(model, snapshot, self.names)
-        return Route(asked["name"], digest, snapshot)
+        self._pin(self.pinned(snapshot), snapshot)
 
-
-def unknown_prompt(model: str, snapshot: Snapshot, names: list[str]) -> UnknownPrompt:
-    """The error for a name that a generation does not serve."""
-    return UnknownPrompt(
-        "The channel serves no such prompt.",
-        where=f"channel {snapshot.statement.channel}, generation {snapshot.generation}",
-        expected=f"one of {', '.join(names)}" if names else "any, but it serves none yet; publish one first",
-        actual=model[:200],
-    )
+    def _tell(self, before: Snapshot) -> None:
+        new = tuple(alarm for alarm in self.snapshot.alarms if alarm not in before.alarms)
+        for alarm in new:
+            _log.warning("alarm", extra={"alarm": str(alarm), "reason": alarm.reason})
+        if new:
+            self._on_alarms(new)
+        if self.snapshot.generation != before.generation:
+            _log.info("a generation is active", extra={"generation": self.snapshot.generation})

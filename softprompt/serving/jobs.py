@@ -87,6 +87,10 @@ class Ticket(Protocol):
 class Engine(Protocol):
     """Runs one base; every method may be called from any thread."""
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still answer."""
+
     def generate(self, job: GenerateJob, on_event: Callable[[Event], None]) -> Ticket:
         """Begin a text and return at once. `on_event` is called from the engine's thread and must not block."""
 
