@@ -313,13 +313,16 @@ def never_recognises() -> None:
 
 
 def kill_everywhere(harness: Harness, *, each: int, at_random: int, points: tuple[str, ...] = POINTS) -> None:
-    """So many kills that land at each point, and so many at random times."""
+    """So many kills that land at random times, and so many at each point."""
     gc.collect()
     gc.freeze()  # so that a fork copies less
     draw = random.Random(1)
     repeated = {"before: read an envelope": 2, "after: read an envelope": 2} | {
         f"{when}: {what}": 3 for when in ("before", "after") for what in ("look at a blob", "put a blob")
     }
+    seconds, landed = harness.mean_seconds() if at_random else 0.0, 0
+    while landed < at_random:
+        landed += harness.kill_after(draw.uniform(0.0005, seconds))
     for point in points:
         for _ in range(2 * each):
             if harness.killed[point] >= each:
@@ -327,9 +330,8 @@ def kill_everywhere(harness: Harness, *, each: int, at_random: int, points: tupl
             harness.kill_at(point, draw.randrange(repeated.get(point, 1)))
         if harness.killed[point] < each:
             raise Violation(f"only {harness.killed[point]} kills landed at {point}")
-    seconds, landed = harness.mean_seconds() if at_random else 0.0, 0
-    while landed < at_random:
-        landed += harness.kill_after(draw.uniform(0.0005, seconds))
+        if each >= 20:
+            print(f"{harness.killed[point]:6} {point}", flush=True)
     harness.close()
 
 
