@@ -10,6 +10,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, Protocol, TypeVar
@@ -210,8 +211,9 @@ class S3Store:
             if error_code(error) == "NoSuchKey":
                 return None
             raise
-        length = int(found["ContentLength"])
-        with found["Body"] as body:
+        length, body = int(found["ContentLength"]), found["Body"]
+        # Not `with body`: that gives the stream below botocore, which checks neither length nor checksum.
+        with closing(body):
             if length > max_bytes:
                 raise VerificationFailed(
                     "An object is larger than it may be.",
