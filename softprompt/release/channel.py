@@ -128,15 +128,18 @@ class ChannelLog:
             StoreUnavailable: The store does not answer.
         """
         head = self.head()
-        signed = head.signed if head else None
-        while signed:
-            yield signed
-            if not signed.generation.predecessor:
-                return
+        if head:
+            yield from self.walk_from(head.signed)
+
+    def walk_from(self, signed: Signed) -> Iterator[Signed]:
+        """The same, from a generation that is believed."""
+        yield signed
+        while signed.generation.predecessor:
             try:
                 signed = self.before(signed.generation)
             except VerificationFailed:
                 return
+            yield signed
 
     def before(self, generation: Generation) -> Signed:
         """The generation that a believed one names as its predecessor.
@@ -169,6 +172,22 @@ class ChannelLog:
                 break
             digests |= signed.generation.state.digests
         return frozenset(digests)
+
+    def past(self, generation: Generation) -> Iterator[Signed]:
+        """What lies before a believed generation by the digests alone, newest first: no longer believed, and unchanged.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        while number := generation.predecessor:
+            try:
+                data, source = self._envelope(number, []), self._source(number)
+                if sha256_hex(data) != generation.previous:
+                    return
+                generation = from_statement(envelope.peek(data, source=source), source=source)
+            except VerificationFailed:
+                return
+            yield Signed(generation, data)
 
     def _read_once(self, number: int, known: Mapping[int, str], readings: list[str], *, history: bool) -> Signed:
         data, source = self._envelope(number, readings), self._source(number)

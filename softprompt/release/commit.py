@@ -15,7 +15,7 @@ _READINGS = 3
 _PAUSE_SECONDS = 0.2
 
 
-def commit(store: ObjectStore, key: str, data: bytes, *, hint: str) -> bool:
+def commit(store: ObjectStore, key: str, data: bytes, *, hint: str, max_bytes: int = MAX_ENVELOPE_BYTES) -> bool:
     """Send the bytes until the key holds somebody's.
 
     Args:
@@ -23,6 +23,7 @@ def commit(store: ObjectStore, key: str, data: bytes, *, hint: str) -> bool:
         key: Which one.
         data: The same bytes each time; nobody else's are equal.
         hint: What to do if nobody can say what happened.
+        max_bytes: Anything larger under the key is somebody else's.
 
     Returns:
         Whether the key holds these bytes.
@@ -40,14 +41,14 @@ def commit(store: ObjectStore, key: str, data: bytes, *, hint: str) -> bool:
             raise _unknown(store, key, error.actual, hint) from None
         if answer == "created":
             return True
-        found = read_back(store, key, data, hint=hint)
+        found = read_back(store, key, data, hint=hint, max_bytes=max_bytes)
         if found is not None:
             return found == data
         time.sleep(_PAUSE_SECONDS * attempt)
     raise _unknown(store, key, f"no answer and no object, {_SENDS} times", hint)
 
 
-def read_back(store: ObjectStore, key: str, ours: bytes, *, hint: str) -> bytes | None:
+def read_back(store: ObjectStore, key: str, ours: bytes, *, hint: str, max_bytes: int = MAX_ENVELOPE_BYTES) -> bytes | None:
     """What the key of an unclear commit holds; None: nothing. PublishUnknown: the store does not say.
 
     Other bytes than ours are believed if they read twice alike: one bit that flips on the way makes ours another's.
@@ -55,7 +56,7 @@ def read_back(store: ObjectStore, key: str, ours: bytes, *, hint: str) -> bytes 
     readings = set[bytes]()
     for _ in range(_READINGS):
         try:
-            found = store.get(key, max_bytes=MAX_ENVELOPE_BYTES)
+            found = store.get(key, max_bytes=max_bytes)
         except VerificationFailed as error:
             found = str(error).encode()  # too large to be ours, or spoilt
         except StoreUnavailable as error:

@@ -31,7 +31,6 @@ LAST_NUMBER = 10**12 - 1
 CHANNELS_PREFIX = "channels/"
 BLOBS_PREFIX = "blobs/sha256/"
 ROOTS_PREFIX = "roots/"
-PROPOSALS_PREFIX = "proposals/"
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
 _ROOT = re.compile(r"roots/([0-9]{12})\.json")

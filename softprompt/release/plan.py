@@ -71,10 +71,11 @@ def plan_changes(
     warnings = tuple(cautions(state, planned, changes, facts, policy, now))
     if planned == state:
         return Plan(outcome="unchanged", warnings=warnings, state=state)
-    return Plan(outcome="change", warnings=warnings, differences=tuple(_differences(state, planned)), state=planned)
+    return Plan(outcome="change", warnings=warnings, differences=tuple(differences(state, planned)), state=planned)
 
 
-def _differences(before: ChannelState, after: ChannelState) -> Iterator[str]:
+def differences(before: ChannelState, after: ChannelState) -> Iterator[str]:
+    """What changes between two states of a channel, a line each, for people."""
     for name in sorted(before.prompts.keys() | after.prompts.keys()):
         old, new = before.prompts.get(name), after.prompts.get(name)
         if old != new:
@@ -84,7 +85,7 @@ def _differences(before: ChannelState, after: ChannelState) -> Iterator[str]:
     if before.revoked != after.revoked:
         yield f"revoked: {len(before.revoked)} -> {len(after.revoked)} prompts"
     if before.numerics != after.numerics:
-        yield f"numerics: {', '.join(before.numerics) or '(none)'} -> {', '.join(after.numerics)}"
+        yield f"numerics: {', '.join(before.numerics) or '(none)'} -> {', '.join(after.numerics) or '(none)'}"
 
 
 def _shown(served: Served | None) -> str:
