@@ -40,6 +40,25 @@ def prompt_of_version(tracking_uri: str, name: str, version: str) -> str:
     return str(digest)
 
 
+def version_facts(tracking_uri: str, name: str, version: str) -> dict[str, str]:
+    """What the registry says about a version: its run, and the digests of prompt, recipe and dataset; empty: no such version.
+
+    Raises:
+        TrackingUnavailable: The server does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with talking_to(tracking_uri) as mlflow:
+        try:
+            found = mlflow.get_model_version(name, version)
+        except MlflowException as error:
+            if error.error_code not in _NO_VERSION:
+                raise
+            return {}
+    tags = {key.removeprefix("softprompt."): str(value) for key, value in found.tags.items()}
+    return tags | {"run_id": str(found.run_id or "")}
+
+
 def set_aliases(tracking_uri: str, alias: str, versions: Mapping[str, str]) -> tuple[str, ...]:
     """Make an alias say which version of each name a channel serves; what is right already is left alone.
 

@@ -7,13 +7,14 @@
     formats.py        export, import
     review.py         review list, show, approve, reject, log
     release.py        release propose, plan, apply, status
-    release_care.py   release init, keygen, root, history, trace, revoke, restore, verify, gc
+    release_care.py   release init, history, trace, revoke, restore, verify, gc
+    release_keys.py   release keygen, root
     serving.py        status, serve, ui
 
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
 
-from softprompt.cli import formats, prompts, release, release_care, review, runs, serving
+from softprompt.cli import formats, prompts, release, release_care, release_keys, review, runs, serving
 from softprompt.cli.app import app, main
 
-__all__ = ["app", "formats", "main", "prompts", "release", "release_care", "review", "runs", "serving"]
+__all__ = ["app", "formats", "main", "prompts", "release", "release_care", "release_keys", "review", "runs", "serving"]

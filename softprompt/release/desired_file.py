@@ -71,6 +71,28 @@ def remove_desired(text: str, *, source: str) -> str:
     return _checked(yaml, tree, source)
 
 
+def without_prompt(text: str, prompt: str, *, source: str) -> str:
+    """The text of a name's file that uses a prompt no more: its other prompts stay, and a name left with none is taken away.
+
+    Raises:
+        InvalidRequest: The file is wrong.
+    """
+    desired = read_yaml(text, Desired, source=source)
+    if all(share.prompt == prompt for shares in desired.bases.values() for share in shares):
+        return remove_desired(text, source=source)
+    yaml = _writer(text)
+    tree = yaml.load(text)
+    bases = tree["bases"]
+    for shares in (*bases.values(), tree.get("shadow", ()), tree.get("pinnable", ())):
+        for index in reversed(range(len(shares))):
+            if shares[index]["prompt"] == prompt:
+                del shares[index]
+    for holder, key in [*((bases, base) for base in list(bases)), (tree, "shadow"), (tree, "pinnable")]:
+        if key in holder and not holder[key]:
+            del holder[key]
+    return _checked(yaml, tree, source)
+
+
 def _new_file(edit: Edit) -> str:
     if edit.role != "serve":
         raise InvalidRequest(
