@@ -122,7 +122,7 @@ def _verify_roots(store: ObjectStore, mounted: TrustRoot, problems: list[Finding
 
 def _verify_channel(log: ChannelLog, problems: list[Finding], notes: list[Finding]) -> list[Signed]:
     """The chain of believed generations; what is not in it is a note where the chain passes over it, else a problem."""
-    chain = list(log.walk())
+    chain = _chain(log)
     numbers = {signed.generation.generation for signed in chain}
     skipped = {number for signed in chain for number in signed.generation.skipped}
     if chain and chain[-1].generation.predecessor:
@@ -137,6 +137,16 @@ def _verify_channel(log: ChannelLog, problems: list[Finding], notes: list[Findin
     if not chain:
         problems.append(Finding(key=generation_key(log.channel, 1), what="The channel has no generation that verifies."))
     return chain
+
+
+def _chain(log: ChannelLog) -> list[Signed]:
+    """The believed generations, newest first; where a reader would wait for a missing one, this looks on."""
+    for number in reversed(log.numbers()):
+        try:
+            return list(log.walk_from(log.read(number)))
+        except VerificationFailed:
+            continue
+    return []
 
 
 def _end_of_chain(log: ChannelLog, oldest: Signed, notes: list[Finding]) -> Iterator[Finding]:
