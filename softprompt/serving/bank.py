@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+import torch
+
 from softprompt.artifact import Manifest, PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.engine.fit import fitting_prompt
 from softprompt.engine.head import Head
 from softprompt.engine.predictor import Predictor
+from softprompt.engine.strategy import Prefix
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release.reader import Snapshot
@@ -209,4 +212,15 @@ def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> War
                 hint="Use the same versions of transformers and tokenizers.",
             )
     predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens, head=head)
+    predictor.prefix = in_one_piece(predictor.prefix)
     return WarmPrompt(digest, manifest, predictor, predictor.prefix.num_bytes)
+
+
+@torch.no_grad()
+def in_one_piece(prefix: Prefix) -> Prefix:
+    """The same keys and values in one piece of memory: many small ones, made among temporary ones, leave gaps between them."""
+    tensors = prefix.tensors
+    is_one = len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
+    if is_one or len({(tensor.shape, tensor.dtype) for tensor in tensors}) != 1:
+        return prefix
+    return prefix.with_tensors(list(torch.stack(tensors)))

@@ -35,8 +35,8 @@ MAX_ROWS = 64
 MAX_CACHE_BYTES = 1024 * 1024 * 1024
 MAX_READ_TOKENS = 2048
 """Input tokens read in one turn, padding included; a longer text takes a turn of its own."""
-MAX_PADDING = 1.5
-"""Texts are read together while padding makes them no more than this many times longer."""
+MAX_PADDING_TOKENS = 32
+"""Texts are read together unless one more would pad the others by more than this; another forward costs about as much."""
 
 
 class RunningBatch(Protocol):
@@ -315,13 +315,10 @@ class BatchEngine:
 def _of_like_length(rows: Sequence[Row]) -> Iterator[list[Row]]:
     """Rows that are read together, short ones first, without too much padding."""
     together: list[Row] = []
-    num_tokens = 0
     for row in sorted(rows, key=lambda row: len(row.job.token_ids)):
-        length = len(row.job.token_ids)
-        num_tokens += length
-        if together and length * (len(together) + 1) > MAX_PADDING * num_tokens:
+        if together and len(together) * (len(row.job.token_ids) - len(together[-1].job.token_ids)) > MAX_PADDING_TOKENS:
             yield together
-            together, num_tokens = [], length
+            together = []
         together.append(row)
     if together:
         yield together

@@ -174,6 +174,16 @@ def test_a_deep_bfloat16_prompt_keeps_its_bits_on_a_bfloat16_base(llama_director
         assert torch.equal(values[0].transpose(0, 1).float(), stored[layer, 1])
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_keys_and_values_lie_in_one_piece_of_memory_and_nothing_else_is_kept(base, deep):
+    made = prompt_file(fingerprint=base.fingerprint, deep=deep, width=32)
+    prompt = plain(base, made)
+    warm = PromptBank(base).get(prompt.digest, Shelf([prompt]))
+    pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in warm.predictor.prefix.tensors}
+    assert sum(pieces.values()) == warm.num_bytes
+    assert len(pieces) == 1
+
+
 def test_a_real_generation_is_a_shelf(channel):
     """The same over a real channel: its snapshot refuses what the generation does not name."""
     prompt = channel.prompt(seed=1)
