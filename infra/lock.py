@@ -13,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH = "torch==2.13.0"
+ELSEWHERE = {"serve-vllm"}
+"""Extras that bring another torch and so are installed into an environment of their own."""
 HEADER = f"""\
 # Exact versions for every install: `make`, CI and the images. Written by `make lock`; torch is named first and exactly.
 {TORCH}
@@ -21,7 +23,8 @@ HEADER = f"""\
 
 def main() -> None:
     """Install, freeze, write."""
-    extras = ",".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = ",".join(extra for extra in known if extra not in ELSEWHERE)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = f"{folder}/bin/python"

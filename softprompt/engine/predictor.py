@@ -51,6 +51,7 @@ class Predictor:
         max_new_tokens: Longest generated answer.
         sampling: How texts are drawn; None: greedily.
         head: The base's output head where it was made before; None: it is made and compared with the model here.
+        strategy: Runs the base; None: the fastest that is exact for this kind of prompt.
 
     Attributes:
         strategy: Runs the base.
@@ -67,10 +68,11 @@ class Predictor:
         max_new_tokens: int = 64,
         sampling: SamplingSpec | None = None,
         head: Head | None = None,
+        strategy: Strategy | None = None,
     ) -> None:
         self.base, self.task = base, task
         self._batch_size, self._max_new_tokens, self._sampling = batch_size, max_new_tokens, sampling or SamplingSpec()
-        self.strategy: Strategy = choose_strategy(base, prompt.kind if prompt else None)
+        self.strategy: Strategy = strategy or choose_strategy(base, prompt.kind if prompt else None)
         self.head = head or Head(base)
         with torch.no_grad():
             self.prefix: Prefix = self.strategy.prefix(prompt)

@@ -17,7 +17,7 @@ from softprompt.base_model import FrozenBase
 from softprompt.engine.fit import fitting_prompt
 from softprompt.engine.head import Head
 from softprompt.engine.predictor import Predictor
-from softprompt.engine.strategy import Prefix
+from softprompt.engine.strategy import Prefix, Strategy
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.release.reader import Snapshot
@@ -68,10 +68,11 @@ class PromptBank:
     Args:
         base: The base model that runs here.
         max_bytes: Bound of what is kept.
+        strategy: Prepares every prompt; None: the fastest that is exact for its kind.
     """
 
-    def __init__(self, base: FrozenBase, max_bytes: int = MAX_BYTES) -> None:
-        self._base, self._max_bytes, self._head = base, max_bytes, Head(base)
+    def __init__(self, base: FrozenBase, max_bytes: int = MAX_BYTES, strategy: Strategy | None = None) -> None:
+        self._base, self._max_bytes, self._head, self._strategy = base, max_bytes, Head(base), strategy
         self._warm: OrderedDict[str, WarmPrompt] = OrderedDict()  # the least recently used first
         self._loads: dict[str, Future[WarmPrompt]] = {}
         self._pinned: frozenset[str] = frozenset()
@@ -162,7 +163,7 @@ class PromptBank:
 
     def _load(self, digest: str, snapshot: Snapshot, mine: "Future[WarmPrompt]") -> WarmPrompt:
         try:
-            warm = warm_up(self._base, snapshot.load(digest), self._head)
+            warm = warm_up(self._base, snapshot.load(digest), self._head, self._strategy)
         except BaseException as error:
             with self._lock:
                 del self._loads[digest]
@@ -186,13 +187,14 @@ class PromptBank:
                 self._num_evictions += 1
 
 
-def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> WarmPrompt:
+def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None, strategy: Strategy | None = None) -> WarmPrompt:
     """Check that a prompt fits this base and this tokenizer, and compute its keys and values.
 
     Args:
         base: The base model that runs here.
         file: A verified prompt file.
         head: The base's output head where it was made before.
+        strategy: Prepares the prompt; None: the fastest that is exact for its kind.
 
     Raises:
         FingerprintMismatch: It was trained on another base.
@@ -211,7 +213,7 @@ def warm_up(base: FrozenBase, file: PromptFile, head: Head | None = None) -> War
                 actual=str(list(actual)),
                 hint="Use the same versions of transformers and tokenizers.",
             )
-    predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens, head=head)
+    predictor = Predictor(base, task, soft, max_new_tokens=manifest.max_new_tokens, head=head, strategy=strategy)
     predictor.prefix = in_one_piece(predictor.prefix)
     return WarmPrompt(digest, manifest, predictor, predictor.prefix.num_bytes)
 
