@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from softprompt.base_model import FrozenBase
 from softprompt.engine.answers import AnswerTrie
 from softprompt.engine.batches import Batch
 from softprompt.engine.head import Head
@@ -151,10 +152,15 @@ def answer_nats(strategy: Strategy, head: Head, prefix: Prefix, batch: Batch) ->
 def numbers(values: Tensor, strategy: Strategy) -> Tensor:
     """The same values. NotANumber: one of them is NaN, and an answer made of it would look like any other."""
     if bool(values.isnan().any()):
-        dtype = str(strategy.base.model.dtype).removeprefix("torch.")
-        raise NotANumber(
-            "The base model gives NaN where probabilities should be.",
-            where=f"{strategy.base.model.config.model_type} in {dtype}",
-            hint="Set base_model.dtype: float32; if it is, the weights are broken, or the prompt's numbers are far too large.",
-        )
+        raise not_a_number(strategy.base)
     return values
+
+
+def not_a_number(base: FrozenBase) -> NotANumber:
+    """The error for NaN where probabilities should be."""
+    dtype = str(base.model.dtype).removeprefix("torch.")
+    return NotANumber(
+        "The base model gives NaN where probabilities should be.",
+        where=f"{base.model.config.model_type} in {dtype}",
+        hint="Set base_model.dtype: float32; if it is, the weights are broken, or the prompt's numbers are far too large.",
+    )

@@ -6,11 +6,14 @@ bank.py       verified prompts, warm: keys and values computed once per digest
 jobs.py       what the HTTP side asks of an engine: the seam between the two
 scheduler.py  the engine: one thread, one base, rows of many prompts together
 rows.py       a text that is being written
-slots.py      a batch that rows join and leave between steps
+batch.py      what a batch is, and which kind a base gets
+slots.py      a batch that rows join and leave between steps; slot_runner.py and slot_cache.py run the base over its slots,
+              slot_check.py asks whether that is exact
 groups.py     the simple path: rows that came together are written together
 choosing.py   which token comes next, for many rows at once
 ranking.py    answers to be ranked, rows of one prompt together
 numbers.py    what an engine did and has before it
+vllm_backend.py  an engine on vLLM, for shallow prompts
 text.py       tokens to text while they come; stop strings
 writing.py    one answer on the event loop; answering.py: a request's answers
 shadows.py    shadow prompts, after the answer

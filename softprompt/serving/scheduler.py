@@ -10,69 +10,30 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from softprompt.base_model import FrozenBase
 from softprompt.engine.head import Head
+from softprompt.engine.scoring import not_a_number
 from softprompt.engine.strategy import Prefix, Strategy, choose_strategy
-from softprompt.errors import NotANumber, ServiceUnavailable, SoftpromptError, UnsupportedBaseModel
+from softprompt.errors import ServiceUnavailable, SoftpromptError, UnsupportedBaseModel
+from softprompt.serving.batch import batch_for, of_like_length
 from softprompt.serving.choosing import next_tokens
-from softprompt.serving.groups import GroupBatch
 from softprompt.serving.jobs import Event, Failed, Finished, GenerateJob, RankJob, Ticket
 from softprompt.serving.numbers import EngineNumbers, PromptLedger, plus
 from softprompt.serving.ranking import RankQueue
 from softprompt.serving.rows import Row
-from softprompt.serving.slots import SlotBatch
 
 _log = logging.getLogger(__name__)
 MAX_ROWS = 64
 MAX_CACHE_BYTES = 1024 * 1024 * 1024
 MAX_READ_TOKENS = 2048
 """Input tokens read in one turn, padding included; a longer text takes a turn of its own."""
-MAX_PADDING_TOKENS = 32
-"""Texts are read together unless one more would pad the others by more than this; another forward costs about as much."""
-
-
-class RunningBatch(Protocol):
-    """Rows that are written together."""
-
-    @property
-    def rows(self) -> list[Row]:
-        """In the order of the hidden states that `step` gives."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory that keys and values have now."""
-
-    def has_room(self, rows: Sequence[Row]) -> bool:
-        """Whether these rows can join and be written to their ends within the bounds."""
-
-    def join(self, rows: Sequence[Row]) -> Tensor:
-        """Read rows' texts; returns the hidden states `[b, H]` that predict their first tokens."""
-
-    def step(self) -> Tensor:
-        """Every row reads its newest token; returns `[B, H]`."""
-
-    def leave(self, indices: Sequence[int], *, broken: Sequence[int] = ()) -> None:
-        """Take rows out; `broken` ones gave no numbers."""
-
-    def clear(self) -> None:
-        """Take all rows out."""
-
-
-def batch_for(base: FrozenBase, max_rows: int, max_bytes: int) -> RunningBatch:
-    """The fastest kind of batch that is exact for a base."""
-    try:
-        return SlotBatch(base, max_rows, max_bytes)
-    except UnsupportedBaseModel as error:
-        _log.info("rows are written in groups of one prompt: %s", " ".join(str(error).split()))
-        return GroupBatch(base, max_rows, max_bytes)
 
 
 class BatchEngine:
@@ -241,7 +202,7 @@ class BatchEngine:
             if not has_room or (taken and num_tokens > MAX_READ_TOKENS):
                 break
             taken.append(self._pop_waiting())
-        self._joining = list(_of_like_length(taken))
+        self._joining = list(of_like_length(taken))
         while self._joining:
             self._join(self._joining.pop(0))
 
@@ -276,7 +237,7 @@ class BatchEngine:
                 self._end(row, Finished("cancelled"))
             elif token is None:
                 broken.append(index)
-                self._fail(row, _not_a_number(self._base))
+                self._fail(row, not_a_number(self._base))
             elif token.token_id == self._end_token:
                 self._end(row, Finished("stop"))
             else:
@@ -312,18 +273,6 @@ class BatchEngine:
         self._numbers = plus(self._numbers, more)
 
 
-def _of_like_length(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Rows that are read together, short ones first, without too much padding."""
-    together: list[Row] = []
-    for row in sorted(rows, key=lambda row: len(row.job.token_ids)):
-        if together and len(together) * (len(row.job.token_ids) - len(together[-1].job.token_ids)) > MAX_PADDING_TOKENS:
-            yield together
-            together = []
-        together.append(row)
-    if together:
-        yield together
-
-
 def _stopped() -> ServiceUnavailable:
     return ServiceUnavailable("The engine has stopped.", hint="Ask another node, or again when this one is back.")
 
@@ -334,13 +283,4 @@ def _too_large(row: Row, max_bytes: int) -> UnsupportedBaseModel:
         expected=f"<= {max_bytes} bytes of keys and values",
         actual=f"{row.num_read} tokens read and up to {row.most_tokens} written",
         hint="Ask for a shorter answer, or give the node more memory for rows.",
-    )
-
-
-def _not_a_number(base: FrozenBase) -> NotANumber:
-    dtype = str(base.model.dtype).removeprefix("torch.")
-    return NotANumber(
-        "The base model gives NaN where probabilities should be.",
-        where=f"{base.model.config.model_type} in {dtype}",
-        hint="Serve the base in float32; if it is, the prompt's numbers are far too large.",
     )

@@ -124,21 +124,23 @@ def test_rows_are_admitted_in_order_and_never_more_than_may(base, prompt):
     assert max(most) <= 2
 
 
-def test_keys_and_values_stay_within_their_bytes(base, prompt):
-    one_place = 2 * 2 * 2 * 8 * 4  # layers, keys and values, heads, head size, bytes
-    bound = one_place * 3 * 40
+@pytest.mark.parametrize("bounded_places", [3 * 40, 3 * 50, 7 * 21])
+def test_keys_and_values_stay_within_their_bytes_and_texts_are_the_same(base, prompt, bounded_places):
+    bound = 2 * 2 * 2 * 8 * 4 * bounded_places  # layers, keys and values, heads, head size, bytes
+    texts = [[5 + n] * (4 + 5 * (n % 5)) for n in range(12)]
+    with BatchEngine(base, end_token=NEVER) as engine:
+        expected = [write(engine, prompt, ids, 15) for ids in texts]
+        for ear in expected:
+            ear.wait()
     sizes = []
     with BatchEngine(base, end_token=NEVER, max_cache_bytes=bound) as engine:
-        ears = [
-            write(engine, prompt, [5] * (5 + 3 * (n % 5)), 15, on_token=lambda _: sizes.append(engine.numbers.cache_bytes))
-            for n in range(12)
-        ]
+        ears = [write(engine, prompt, ids, 15, on_token=lambda _: sizes.append(engine.numbers.cache_bytes)) for ids in texts]
         with pytest.raises(UnsupportedBaseModel, match="needs more memory than the engine may use"):
-            write(engine, prompt, [5] * 30, 100).wait()
-        for ear in ears:
+            write(engine, prompt, [5] * 100, 100).wait()
+        for ear, other in zip(ears, expected, strict=True):
             assert ear.wait() == "length"
-        long = write(engine, prompt, [5] * 60, 40)
-        assert long.wait() == "length"
+            assert ear.ids == other.ids
+        assert write(engine, prompt, [5] * 60, 40).wait() == "length"
     assert 0 < max(sizes) <= bound
 
 
