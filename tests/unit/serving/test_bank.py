@@ -176,7 +176,7 @@ def test_a_deep_bfloat16_prompt_keeps_its_bits_on_a_bfloat16_base(llama_director
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_keys_and_values_lie_in_one_piece_of_memory_and_nothing_else_is_kept(base, deep):
-    made = prompt_file(fingerprint=base.fingerprint, deep=deep, width=32)
+    made = prompt_file(fingerprint=base.fingerprint, deep=deep, width=32, head_size=8)
     prompt = plain(base, made)
     warm = PromptBank(base).get(prompt.digest, Shelf([prompt]))
     pieces = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in warm.predictor.prefix.tensors}
