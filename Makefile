@@ -37,6 +37,12 @@ test-kills: $(VENV)/.dev ## Kill workers, the controller and nodes of a real Ray
 mutate: $(VENV)/.dev ## Change the gates' code in every way; each change that no test notices is named (about a quarter of an hour)
 	$(BIN)/python -m tests.mutation.gates $(ARGS)
 
+test-release: $(VENV)/.dev ## The long proofs of the release protocol: kills, races, faults, every order (half an hour)
+	$(BIN)/python -m pytest -m slow -s tests/reliability $(ARGS)
+
+mutate-release: $(VENV)/.dev ## Take out each check of the release protocol; each one that no test misses is named
+	$(BIN)/python -m tests.mutation.release $(ARGS)
+
 test-soak: $(VENV)/.dev ## Tests that take an hour or more
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
@@ -52,6 +58,7 @@ bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.adam_betas --quick
 	$(BIN)/python -m tests.bench.validate --quick
 	$(BIN)/python -m tests.bench.readers
+	$(BIN)/python -m tests.bench.release --quick
 
 base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (about five minutes)
 	$(BIN)/python -m softprompt.embedded.pretrain --out build/base
@@ -92,4 +99,4 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format mutate test-slow test-soak test-gpu cluster-test bench base package image chart lock clean
+.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu cluster-test bench base package image chart lock clean
