@@ -29,6 +29,7 @@ from softprompt.release import publisher as publisher_module
 from softprompt.release.plan import Plan
 from softprompt.release.publisher import Publisher
 from softprompt.release.store import PROBE_KEY, S3Store
+from tests.reliability import world as world_module
 from tests.reliability.world import PREFIX, World, check_store, prompt
 
 STORE_CALLS = {
@@ -275,18 +276,18 @@ class Harness:
 @contextmanager
 def undone() -> Iterator[None]:
     """Take a fault out of this process again."""
-    kept = (publisher_module.put_blobs, Publisher._commit, Publisher._recover)
+    kept = (publisher_module.put_blobs, Publisher._commit, Publisher._recover, world_module.decision)
     try:
         yield
     finally:
-        publisher_module.put_blobs, Publisher._commit, Publisher._recover = kept
+        publisher_module.put_blobs, Publisher._commit, Publisher._recover, world_module.decision = kept
 
 
 def generation_before_blobs() -> None:
     """A null control: this publisher commits first and writes the blobs then."""
     later: dict[str, bytes] = {}
     put, commit = publisher_module.put_blobs, Publisher._commit
-    publisher_module.put_blobs = lambda _, blobs: later.update(blobs)
+    publisher_module.put_blobs = lambda _, blobs, **__: later.update(blobs)
 
     def commit_first(self: Publisher, generation: Any) -> bool:
         won = commit(self, generation)
@@ -298,8 +299,6 @@ def generation_before_blobs() -> None:
 
 def never_recognises() -> None:
     """A null control: this publisher does what it is told again, whatever is there already."""
-    import tests.reliability.world as world_module
-
     plain = world_module.decision
 
     def always(name: str, file: Any) -> Callable[[Any], Plan]:

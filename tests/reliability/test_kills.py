@@ -26,15 +26,13 @@ def harness_on(access, **options):
 
 def test_a_publisher_killed_anywhere_leaves_old_or_new_and_running_again_converges(versitygw):
     harness = harness_on(versitygw)
-    kill_everywhere(harness, each=2, at_random=10)
+    kill_everywhere(harness, each=1, at_random=5)
     assert set(POINTS) <= set(harness.killed)
     assert {left for left, _ in harness.outcomes} == {"old", "new"}
 
 
 def test_the_laptops_server_too(ministack):
-    harness = harness_on(ministack)
-    kill_everywhere(harness, each=1, at_random=5)
-    assert len(POINTS) >= 24
+    kill_everywhere(harness_on(ministack), each=1, at_random=2, points=POINTS[1::3])
 
 
 @pytest.mark.parametrize("fault", [generation_before_blobs, never_recognises])
