@@ -301,10 +301,14 @@ CASES = [
     ),
     Case("a tensor has NaN", "NaN or infinity", bad_prompt(tensor=_tensor(prompt_embeddings=ONE * np.nan))),
     Case("a tensor has infinity", "NaN or infinity", bad_prompt(tensor=_tensor(prompt_embeddings=ONE * np.inf))),
-    Case("a tensor file is a pickle", "not safetensors", bad_prompt(tensor=lambda _: b"\x80\x04K\x01.")),
+    Case(
+        "a tensor file is a pickle",
+        "does not verify: tensor",
+        bad_prompt(tensor=lambda data: b"\x80\x04K\x01.".ljust(len(data), b".")),
+    ),
     Case(
         "a tensor file holds something beside the tensor",
-        "does not verify: tensor bytes",
+        "does not verify: tensor length",
         bad_prompt(tensor=lambda _: safetensors.numpy.save({"prompt_embeddings": ONE}, {"note": "hello"})),
     ),
 ]
