@@ -6,6 +6,7 @@ vectors is held against what real tokens have in the same place: the rows that t
 values that the base computes for tokens (deep).
 """
 
+from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 import torch
@@ -63,15 +64,31 @@ def check_fit(base: FrozenBase, values: Tensor, *, where: str) -> None:
         VerificationFailed: Naming what does not fit.
     """
     _check_shape(base, values, where)
+    for what, norms, largest in _norms(base, values):
+        _check_norms(norms, largest, what, where)
+
+
+def largest_relative_norm(base: FrozenBase, values: Tensor) -> float:
+    """Largest norm of a prompt's vector, 1 for the largest of a real token in the same place.
+
+    Args:
+        base: The base model.
+        values: `[P, H]` or `[L, 2, P, N, D]` of its shape, float32 on the CPU.
+    """
+    return max(float(norms.max()) / largest for _, norms, largest in _norms(base, values))
+
+
+def _norms(base: FrozenBase, values: Tensor) -> Iterator[tuple[str, Tensor, float]]:
+    """Of each space that a prompt has vectors in: its name, their norms `[P]`, the largest norm of a real token."""
     if values.ndim == 2:
-        _check_norms(values.norm(dim=-1), torch.tensor(base.largest_embedding_norm), "the input embeddings", where)
+        yield "the input embeddings", values.norm(dim=-1), base.largest_embedding_norm
         return
     norms, largest = values.flatten(3).norm(dim=-1), _largest_keys_and_values(base)
     if base.is_encoder_decoder:  # whose layers PEFT deals out anew, and of which there may be more than the decoder has
         largest = largest.amax(dim=0, keepdim=True).expand(len(norms), 2)
     for layer, sides in enumerate(norms):
         for side, part in enumerate(("keys", "values")):
-            _check_norms(sides[side], largest[layer, side], f"the {part} of layer {layer + 1}", where)
+            yield f"the {part} of layer {layer + 1}", sides[side], float(largest[layer, side])
 
 
 def _check_shape(base: FrozenBase, values: Tensor, where: str) -> None:
@@ -96,16 +113,8 @@ def _shown(sizes: dict[str, int]) -> str:
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
-def _check_norms(norms: Tensor, largest: Tensor, what: str, where: str) -> None:
-    """Refuse vectors far longer than a real token's.
-
-    Args:
-        norms: `[P]`.
-        largest: Of a real token.
-        what: Where these vectors stand.
-        where: Which prompt.
-    """
-    bound, place = MOST_NORM * float(largest), int(norms.argmax())
+def _check_norms(norms: Tensor, largest: float, what: str, where: str) -> None:
+    bound, place = MOST_NORM * largest, int(norms.argmax())
     if not float(norms[place]) <= bound:
         raise VerificationFailed(
             "A prompt's numbers are none that its base model could have met.",

@@ -80,4 +80,4 @@ def test_a_key_that_is_there_twice_among_very_many_is_found_at_once():
     began = time.process_time()
     with pytest.raises(VerificationFailed, match="not strict JSON"):
         parse_json(data, source="x", max_bytes=10**8)
-    assert time.process_time() - began < 10, "looking for each key among all took hours"
+    assert time.process_time() - began < 10, "looking for each key among all of them took minutes"
