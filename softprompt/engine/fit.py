@@ -17,14 +17,15 @@ from softprompt.base_model import FrozenBase
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.real_tokens import base_shape, token_values
 from softprompt.errors import FingerprintMismatch, VerificationFailed
+from softprompt.peft_checkpoint import BaseShape
 
 MOST_NORM = 1000.0
 """Largest norm of a prompt's vector, 1 for the largest of a real token in the same place. How it was chosen: docs/formats.md."""
 NUM_REAL_TOKENS = 64
 """Tokens whose keys and values are computed, spread evenly over the vocabulary and read as one text."""
 
-_largest_of: "WeakKeyDictionary[nn.Module, Tensor]" = WeakKeyDictionary()
-"""Base model -> `[L, 2]`, what `_largest_keys_and_values` found."""
+_deep: "WeakKeyDictionary[nn.Module, tuple[BaseShape, Tensor]]" = WeakKeyDictionary()
+"""Base model -> what `_of_deep_prompts` found."""
 
 
 def fitting_prompt(base: FrozenBase, file: PromptFile) -> SoftPrompt:
@@ -83,7 +84,7 @@ def _norms(base: FrozenBase, values: Tensor) -> Iterator[tuple[str, Tensor, floa
     if values.ndim == 2:
         yield "the input embeddings", values.norm(dim=-1), base.largest_embedding_norm
         return
-    norms, largest = values.flatten(3).norm(dim=-1), _largest_keys_and_values(base)
+    norms, (_, largest) = values.flatten(3).norm(dim=-1), _of_deep_prompts(base)
     if base.is_encoder_decoder:  # whose layers PEFT deals out anew, and of which there may be more than the decoder has
         largest = largest.amax(dim=0, keepdim=True).expand(len(norms), 2)
     for layer, sides in enumerate(norms):
@@ -95,7 +96,7 @@ def _check_shape(base: FrozenBase, values: Tensor, where: str) -> None:
     if values.ndim == 2:
         expected, actual = {"hidden size": base.hidden_size}, {"hidden size": values.shape[1]}
     else:
-        shape, (layers, _, _, heads, size) = base_shape(base), values.shape
+        (shape, _), (layers, _, _, heads, size) = _of_deep_prompts(base), values.shape
         enough = base.is_encoder_decoder and 0 < shape.num_layers <= layers
         expected = {"layers": shape.num_layers, "heads": shape.num_kv_heads, "head size": shape.head_size}
         actual = {"layers": shape.num_layers if enough else layers, "heads": heads, "head size": size}
@@ -125,10 +126,11 @@ def _check_norms(norms: Tensor, largest: float, what: str, where: str) -> None:
         )
 
 
-def _largest_keys_and_values(base: FrozenBase) -> Tensor:
-    """`[L, 2]`: the largest norm of a real token's key and value in each layer."""
-    if base.model not in _largest_of:
-        count = min(NUM_REAL_TOKENS, base.vocabulary_size, base.text.context_tokens)
+def _of_deep_prompts(base: FrozenBase) -> tuple[BaseShape, Tensor]:
+    """What a deep prompt of a base is like: its shape, and `[L, 2]`, the largest norm of a real token's key and value a layer."""
+    if base.model not in _deep:
+        shape, count = base_shape(base), min(NUM_REAL_TOKENS, base.vocabulary_size, base.text.context_tokens)
         ids = torch.linspace(0, base.vocabulary_size - 1, count).long().tolist()
-        _largest_of[base.model] = token_values(base, ids, "deep").flatten(3).norm(dim=-1).amax(dim=2)
-    return _largest_of[base.model]
+        real = token_values(base, ids, "deep").flatten(3).norm(dim=-1).amax(dim=2) if shape.num_layers else torch.zeros(0, 2)
+        _deep[base.model] = shape, real
+    return _deep[base.model]
