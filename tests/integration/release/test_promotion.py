@@ -2,8 +2,6 @@
 
 import json
 
-import yaml
-
 from tests.promotion import GIT_POLICY, a_prompt
 
 
@@ -141,21 +139,3 @@ def test_proposals_of_pipelines_are_listed_until_somebody_takes_them_over(place)
     assert f"a pipeline proposes greeting version {version}" in result.output
     propose_and_merge(place, version)
     assert "proposes" not in apply(place).output
-
-
-def test_a_canary_ends_as_it_began_but_for_the_version(place):
-    one = place.register(1)
-    propose_and_merge(place, one)
-    file = place.environments / "staging" / "greeting.yaml"
-    file.write_text("# Ask in #support first.\n" + file.read_text())
-    place.merge_to_main()
-    two = place.register(2)
-    propose_and_merge(place, two, "--weight", "10")
-    apply(place)
-    assert place.serves() == [(a_prompt(1).digest, 90), (a_prompt(2).digest, 10)]
-    assert place.aliases() == {"staging": one}
-    propose_and_merge(place, two)
-    apply(place)
-    assert (place.serves(), place.aliases()) == ([(a_prompt(2).digest, 1)], {"staging": two})
-    assert file.read_text().startswith("# Ask in #support first.\n")
-    assert "weight" not in yaml.safe_load(file.read_text())["bases"]["ba5e" * 16][0]
