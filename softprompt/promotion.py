@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from softprompt.errors import InvalidRequest, VerificationFailed
-from softprompt.registry_release import prompt_of_version, review_lookup, set_aliases
+from softprompt.registry_release import review_lookup, set_aliases
+from softprompt.registry_review import version_to_review
 from softprompt.release.approvals import Proposal, find_approved, proposals
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.checkout import Checkout, run_git
@@ -27,7 +28,7 @@ from softprompt.release.propose import Proposed, propose_change
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.release.reconciler import apply_channel, plan_channel
 from softprompt.release.statement import Generation
-from softprompt.release.status import ChannelStatus, channel_status, served_digests
+from softprompt.release.status import ChannelStatus, answering, channel_status
 from softprompt.release.store import open_store
 from softprompt.settings import Settings
 from softprompt.trusted import newest_trust_root
@@ -114,7 +115,7 @@ def _edit(settings: Settings, wish: Wish) -> tuple[Callable[[str, str], str], st
     """What to do to the file's text, and the commit's message below its title."""
     if wish.role == "remove":
         return lambda text, source: remove_desired(text, source=source), "Requests for this name will be answered with 404."
-    digest = prompt_of_version(settings.tracking_uri, wish.name, wish.version)
+    digest = version_to_review(settings.tracking_uri, wish.name, wish.version).prompt
     store = open_store(settings.store)
     found = find_approved(store, newest_trust_root(settings, store), wish.name, wish.version, digest)
     edit = Edit(found.share, found.base, wish.role, wish.percent, wish.pinned)
@@ -213,8 +214,8 @@ def apply(settings: Settings, environments: Path, channel: str) -> Applied:
 def _aliases(generation: Generation, desired: Mapping[str, Desired]) -> dict[str, str]:
     """Name -> version that answers most requests there; empty where the name was taken away."""
     found = {name: "" for name, desire in desired.items() if desire.removed}
-    for name in generation.state.prompts:
-        version = generation.state.approvals[served_digests(generation, name)[0]].model_version
+    for name, served in generation.state.prompts.items():
+        version = generation.state.approvals[answering(served)[0]].model_version
         found |= {name: version} if version else {}
     return found
 

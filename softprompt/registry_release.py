@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from softprompt.errors import InvalidRequest, SoftpromptError
-from softprompt.fetch.web import without_secrets
-from softprompt.registry_version import PROMPT_TAG, STATUS_TAG
+from softprompt.registry_review import version_to_review
 from softprompt.tracking import talking_to
 
 if TYPE_CHECKING:
@@ -17,27 +16,21 @@ if TYPE_CHECKING:
 _NO_VERSION = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
-def prompt_of_version(tracking_uri: str, name: str, version: str) -> str:
-    """The prompt of a registered version, by digest.
+def review_lookup(tracking_uri: str) -> Callable[[str, str, str], str]:
+    """A look at versions' tag `review.status`, as the release library asks for it.
 
-    Raises:
-        InvalidRequest: There is no such version, or it is not a prompt that `register_prompt` made.
-        TrackingUnavailable: The server does not answer.
+    Only of versions that are of the very prompt: a file that names another prompt beside a reviewed version is not reviewed.
+    The function raises TrackingUnavailable where the server does not answer.
     """
-    from mlflow.exceptions import MlflowException
 
-    where = f"{without_secrets(tracking_uri)}, {name} version {version}"
-    with talking_to(tracking_uri) as mlflow:
+    def status(name: str, version: str, prompt: str) -> str:
         try:
-            digest = mlflow.get_model_version(name, version).tags.get(PROMPT_TAG, "")
-        except MlflowException as error:
-            if error.error_code not in _NO_VERSION:
-                raise
-            hint = "`softprompt review list` and `softprompt ui` show what is registered."
-            raise InvalidRequest("The registry has no such version.", where=where, hint=hint) from None
-    if not digest:
-        raise InvalidRequest("This version is no soft prompt of ours.", where=where, expected=f"the tag {PROMPT_TAG}")
-    return str(digest)
+            found = version_to_review(tracking_uri, name, version)
+        except InvalidRequest:
+            return ""
+        return found.status if found.prompt == prompt else ""
+
+    return status
 
 
 def version_facts(tracking_uri: str, name: str, version: str) -> dict[str, str]:
@@ -96,26 +89,3 @@ def _set_alias(mlflow: "MlflowClient", name: str, alias: str, version: str) -> l
             return []
         return [f"alias {alias} of {name} not set to version {version}: {str(error).strip().splitlines()[0]}"]
     return []
-
-
-def review_lookup(tracking_uri: str) -> Callable[[str, str, str], str]:
-    """A look at versions' tag `review.status`, as the release library asks for it.
-
-    Only of versions that are of the very prompt: a file that names another prompt beside a reviewed version is not reviewed.
-    The function raises TrackingUnavailable where the server does not answer.
-    """
-    from mlflow.exceptions import MlflowException
-
-    def status(name: str, version: str, prompt: str) -> str:
-        if not version:
-            return ""
-        with talking_to(tracking_uri) as mlflow:
-            try:
-                tags = mlflow.get_model_version(name, version).tags
-            except MlflowException as error:
-                if error.error_code not in _NO_VERSION:
-                    raise
-                return ""
-        return str(tags.get(STATUS_TAG, "")) if tags.get(PROMPT_TAG) == prompt else ""
-
-    return status

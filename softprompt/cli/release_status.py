@@ -37,9 +37,8 @@ def _commit(found: ChannelStatus) -> str:
 def _table(found: ChannelStatus) -> Table:
     table = Table("name", "Git wants", "store says", "version", "", box=None, header_style="dim", pad_edge=False)
     for one in found.names:
-        same = one.git == one.store
         known = bool(found.commit)
-        mark = Text("in step", "green") if same else Text("differs", "yellow")
+        mark = Text("in step", "green") if one.in_step else Text("differs", "yellow")
         table.add_row(one.name, _git(one, known=known), _digests(one.store), one.version, mark if known else "")
     return table
 

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +15,9 @@ from softprompt.release.checkout import Checkout, check_order
 from softprompt.release.code_owners import file_owners
 from softprompt.release.facts import Change, PromptFacts, ReviewLookup, prompt_facts
 from softprompt.release.plan import Plan, plan_changes
-from softprompt.release.policy import Desired, DesiredShare, read_desired, read_policy
+from softprompt.release.policy import DesiredShare, read_desired, read_policy
 from softprompt.release.publish_prompt import lately_served
-from softprompt.release.statement import Approval, Generation, Served, Share
+from softprompt.release.statement import Approval, Generation
 
 READERS = 8
 """Prompts that are fetched at the same time."""
@@ -66,7 +66,7 @@ class Desire:
             StoreUnavailable: The store does not answer.
         """
         check_order(self._checkout, head.git_commit, self.commit)
-        changes = [Change(name, _served(desired), self._file_owners(name)) for name, desired in self.names.items()]
+        changes = [Change(name, desired.served, self._file_owners(name)) for name, desired in self.names.items()]
         now = self._clock()
         lately = functools.cache(lambda: lately_served(self._log, head.state, now))
         facts = {digest: self._reviewed(fact, head, lately) for digest, fact in self._facts(head).items()}
@@ -103,7 +103,7 @@ class Desire:
         """With the tag of its version; under two names both versions have to be approved. Rolling back asks no registry."""
         if not self.policy.review_required or fact.digest in head.state.digests or fact.digest in lately():
             return fact
-        names = [name for name, desired in self.names.items() if fact.digest in _digests(desired.shares)]
+        names = [name for name, desired in self.names.items() if fact.digest in {share.prompt for share in desired.shares}]
         found = (self._review_status(name, fact.approval.model_version, fact.digest) for name in names)
         return replace(fact, review_status=next((status for status in found if status != "approved"), "approved"))
 
@@ -170,21 +170,3 @@ class StoredBlobs(Mapping[str, bytes]):
 
     def __len__(self) -> int:
         return len(self._sizes)
-
-
-def _served(desired: Desired) -> Served | None:
-    if desired.removed:
-        return None
-    return Served(
-        bases={
-            base: tuple(Share(prompt=share.prompt, weight=share.weight) for share in shares)
-            for base, shares in desired.bases.items()
-        },
-        shadow=_digests(desired.shadow),
-        pinned=desired.pinned,
-        pinnable=_digests(desired.pinnable),
-    )
-
-
-def _digests(shares: Iterable[DesiredShare]) -> tuple[str, ...]:
-    return tuple(share.prompt for share in shares)

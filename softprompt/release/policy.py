@@ -19,7 +19,7 @@ from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name, PromptKind
 from softprompt.release.durable import read_if_there
-from softprompt.release.statement import Numerics
+from softprompt.release.statement import Numerics, Served, Share
 from softprompt.yaml_reader import Model, read_yaml
 
 POLICY_FILE = "_policy.yaml"
@@ -108,6 +108,21 @@ class Desired(Document):
     def shares(self) -> tuple[DesiredShare, ...]:
         """Every prompt that the name uses, in order; one may be there twice."""
         return (*(share for shares in self.bases.values() for share in shares), *self.shadow, *self.pinnable)
+
+    @property
+    def served(self) -> Served | None:
+        """What the name means then; None: it is taken away."""
+        if self.removed:
+            return None
+        return Served(
+            bases={
+                base: tuple(Share(prompt=share.prompt, weight=share.weight) for share in shares)
+                for base, shares in self.bases.items()
+            },
+            shadow=tuple(share.prompt for share in self.shadow),
+            pinned=self.pinned,
+            pinnable=tuple(share.prompt for share in self.pinnable),
+        )
 
 
 def read_policy(environments: Path, channel: str) -> ChannelPolicy:

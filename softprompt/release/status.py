@@ -10,8 +10,8 @@ from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.checkout import Checkout
 from softprompt.release.layout import CLOCK_SKEW_SECONDS
 from softprompt.release.node_reports import NodeReport
-from softprompt.release.policy import read_desired
-from softprompt.release.statement import Generation, parse_time
+from softprompt.release.policy import Desired, read_desired
+from softprompt.release.statement import Generation, Served, parse_time
 
 
 class NameStatus(Document):
@@ -23,6 +23,8 @@ class NameStatus(Document):
     has_file: bool
     store: tuple[Sha256, ...]
     """Empty: it is not served."""
+    in_step: bool
+    """Whether both say the same: prompts, weights, shadows, pins."""
     version: str
     """In MLflow, of the store's first prompt."""
 
@@ -59,11 +61,11 @@ def channel_status(log: ChannelLog, environments: Path | None, nodes: tuple[Node
     """
     head = newest(log)
     generation = head.signed.generation
-    wanted = _wanted(environments, log.channel) if environments else {}
+    wanted = read_desired(environments, log.channel) if environments else {}
     commit = Checkout(environments).git("rev-parse", "HEAD") if environments else ""
     names = tuple(_names(wanted, generation))
     drift = [
-        *(_git_drift(names, commit, generation) if environments else ()),
+        *(_git_drift(names, environments, commit, generation) if environments else ()),
         *_store_drift(generation, len(head.taken), now),
         *(line for node in nodes for line in _node_drift(node, generation)),
     ]
@@ -80,39 +82,41 @@ def channel_status(log: ChannelLog, environments: Path | None, nodes: tuple[Node
     )
 
 
-def _wanted(environments: Path, channel: str) -> dict[str, tuple[str, ...]]:
-    """Name -> digests that answer, the largest share first."""
-    found = {}
-    for name, desired in read_desired(environments, channel).items():
-        shares = [share for _, shares in sorted(desired.bases.items()) for share in sorted(shares, key=lambda one: -one.weight)]
-        found[name] = tuple(dict.fromkeys(share.prompt for share in shares))
-    return found
+def _names(wanted: Mapping[str, Desired], generation: Generation) -> Iterator[NameStatus]:
+    prompts = generation.state.prompts
+    for name in sorted(wanted.keys() | prompts.keys()):
+        served, desired = prompts.get(name), wanted.get(name)
+        store = answering(served)
+        yield NameStatus(
+            name=name,
+            git=answering(desired.served) if desired else (),
+            has_file=desired is not None,
+            store=store,
+            in_step=desired is not None and desired.served == served,
+            version=generation.state.approvals[store[0]].model_version if store else "",
+        )
 
 
-def _names(wanted: Mapping[str, tuple[str, ...]], generation: Generation) -> Iterator[NameStatus]:
-    for name in sorted(wanted.keys() | generation.state.prompts.keys()):
-        store = served_digests(generation, name)
-        version = generation.state.approvals[store[0]].model_version if store else ""
-        yield NameStatus(name=name, git=wanted.get(name, ()), has_file=name in wanted, store=store, version=version)
-
-
-def served_digests(generation: Generation, name: str) -> tuple[str, ...]:
+def answering(served: Served | None) -> tuple[str, ...]:
     """Prompts that answer under a name, the largest share of each base first."""
-    served = generation.state.prompts.get(name)
-    if served is None:
-        return ()
-    shares = [share for _, shares in sorted(served.bases.items()) for share in sorted(shares, key=lambda one: -one.weight)]
+    bases = sorted(served.bases.items()) if served else ()
+    shares = [share for _, shares in bases for share in sorted(shares, key=lambda one: -one.weight)]
     return tuple(dict.fromkeys(share.prompt for share in shares))
 
 
-def _git_drift(names: tuple[NameStatus, ...], commit: str, generation: Generation) -> Iterator[str]:
+def _git_drift(names: tuple[NameStatus, ...], environments: Path, commit: str, generation: Generation) -> Iterator[str]:
     for one in names:
         if not one.has_file:
             yield f"{one.name}: served, and has no file in Git; it stays until a file says `removed: true`"
         elif one.git != one.store:
             yield f"{one.name}: Git wants {_shown(one.git)}, the store says {_shown(one.store)}"
-    if generation.git_commit and generation.git_commit != commit:
-        yield f"the store was published from commit {generation.git_commit[:12]}, the checkout is at {commit[:12]}"
+        elif not one.in_step:
+            yield f"{one.name}: the same prompts, with other weights, shadows or pins"
+    checkout, before = Checkout(environments), generation.git_commit
+    if before and not checkout.follows(before, commit):
+        yield f"the store was published from commit {before[:12]}, which this checkout does not follow: update it"
+    elif before and checkout.touched(before, commit, generation.channel):
+        yield f"commit {commit[:12]} is not published yet, the store is at {before[:12]}"
 
 
 def _store_drift(generation: Generation, num_taken: int, now: float) -> Iterator[str]:

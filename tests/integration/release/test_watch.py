@@ -9,6 +9,8 @@ import time
 import urllib.error
 import urllib.request
 
+import pytest
+
 from softprompt.embedded.s3 import embedded_s3
 from tests.promotion import Promotion, a_prompt
 from tests.runs import SOFTPROMPT
@@ -43,6 +45,7 @@ def wait_for(port, condition, process):
     raise AssertionError(f"not within {PATIENCE_SECONDS} s: {get(port)}")
 
 
+@pytest.mark.slow
 def test_a_reconciler_follows_a_remote_until_it_is_told_to_end(tmp_path, registry, monkeypatch):
     with embedded_s3(tmp_path / "s3") as server:
         place = Promotion.begin(tmp_path / "place", server.environment(), registry, monkeypatch.setenv)

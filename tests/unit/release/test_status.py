@@ -81,12 +81,30 @@ def test_what_git_wants_and_the_store_does_not_say(repository, make_prompt):
         f"farewell: Git wants {third}, the store says nothing",
         f"greeting: Git wants {second}, the store says {first}",
     )
-    assert "the store was published from commit" in found.drift[2]
+    assert "is not published yet" in found.drift[2]
     assert "differs: greeting: Git wants" in shown(found)
     repository.apply()
     repository.commit(farewell=None)
     assert any("has no file in Git" in line for line in look(repository).drift)
     assert "(no file)" in shown(look(repository))
+
+
+def test_weights_are_part_of_being_in_step(repository):
+    path = repository.environments / "staging" / "greeting.yaml"
+    repository.commit(greeting=path.read_text().replace("      model_version", "      weight: 7\n      model_version"))
+    found = look(repository)
+    assert found.drift[0] == "greeting: the same prompts, with other weights, shadows or pins"
+    assert "differs" in next(line for line in shown(found).splitlines() if line.startswith("greeting"))
+
+
+def test_a_commit_about_something_else_is_no_drift_and_an_older_checkout_is(repository, make_prompt):
+    (repository.folder / "README.md").write_text("x")
+    repository.commit()
+    assert look(repository).drift == ()
+    repository.commit(greeting=repository.propose(make_prompt(2)))
+    repository.apply()
+    repository.git("checkout", "-q", "HEAD~1")
+    assert any("which this checkout does not follow: update it" in line for line in look(repository).drift)
 
 
 def test_without_a_checkout_nobody_knows_what_git_wants(repository):
