@@ -48,7 +48,7 @@ def watch_channel(settings: Settings, options: WatchOptions, stop: Event, tell: 
         stop: Set to end it; the round in progress is finished first.
         tell: Gets a line whenever something is news.
     """
-    load_trust_root(settings.trust_root).channel(options.channel)  # a mistake of whoever starts it ends it at once
+    load_trust_root(settings.trust_root)  # without it no round can ever succeed, so that ends it at once
     health = Health(options.channel)
     rounds = _Rounds(settings, options)
     with health_server(health, options.host, options.port) as port:
