@@ -146,7 +146,7 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert run.data.params["prompt.num_tokens"] == "4"
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
-    assert "| TF-IDF and logistic regression | " in version.description
+    assert "| TF-IDF and logistic regression&emsp; | " in version.description
     assert "softprompt review approve colours@1" in version.description
     assert version.tags["softprompt.channel"] == passed.resolved.recipe.channel
     assert version.tags["softprompt.lead"].startswith("accuracy ")

@@ -8,14 +8,14 @@ MOST_METRICS = 4
 def gates_table(report: GateReport) -> list[str]:
     """The gates."""
     rows = [f"| {gate.rule} | {gate.measurement} | {gate.severity} | **{gate.status}** |" for gate in report.gates]
-    return ["| gate | measured | severity | status |", "| --- | --- | --- | --- |", *rows]
+    return ["| gate | measured | severity | status |", "| :--- | :--- | :--- | :--- |", *rows]
 
 
 def systems_table(report: GateReport) -> list[str]:
     """The soft prompt beside everything it is compared with."""
     metrics = report.metrics[:MOST_METRICS]
     titles = " | ".join(METRIC_TITLES[metric] for metric in metrics)
-    lines = [f"| system | {titles} |", "| --- |" + " --- |" * len(metrics)]
+    lines = [f"| system | {titles} |", "| :--- |" + " :--- |" * len(metrics)]
     for system in report.systems:
         values = [report.value(system, metric) for metric in metrics]
         shown = " | ".join(f"{value.estimate:.3f}" if value else "" for value in values)

@@ -19,6 +19,8 @@ from softprompt.evaluation.side_by_side import OF_EACH_ROW
 MOST_CHARACTERS = 5000
 """Of a version's description: MLflow's column in PostgreSQL and MySQL. SQLite would take more."""
 _MARKS = re.compile(r"([\\`*_\[\]#|~])|(://)")
+_COLUMN_END = re.compile(r"(?<=[^-|]) \|(?= .)")
+"""Between two columns, but not in the line of dashes, nor a bar within a text, which has a backslash before it."""
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -58,7 +60,7 @@ class ReviewPage:
     def fitting(self, most: int = MOST_CHARACTERS) -> str:
         """The page, with less of everything where it would be longer than a description may be."""
         for length in _LENGTHS:
-            page = self._written(length)
+            page = _spaced(self._written(length))
             if len(page) <= most:
                 return page
         return f"{page[: most - 1].rstrip()}…"
@@ -109,7 +111,7 @@ class ReviewPage:
         others = sorted(self.report.systems, key=lambda system: system != "champion")
         leads = [found for system in others if (found := lead_over(self.report, system))]
         if leads:
-            yield from ("| against | better by, with interval | rows won | rows lost | |", "| --- | --- | --- | --- | --- |")
+            yield from ("| against | better by, with interval | rows won | rows lost | |", "| :--- | :--- | :--- | :--- | :--- |")
         for found in leads:
             won, lost = self.won_and_lost(found.baseline)
             told = "noise" if found.noise else ("**better**" if found.difference > 0 else "**worse**")
@@ -134,7 +136,7 @@ class ReviewPage:
             yield "None of the test rows."
             return
         yield f"| input | right answer | {' | '.join(system_title(system) for system in systems)} |"
-        yield "| --- |" + " --- |" * (1 + len(systems))
+        yield "| :--- |" + " :--- |" * (1 + len(systems))
         few = min(length.examples, len(rows))
         for place in range(few):
             row = rows[place * len(rows) // few]
@@ -145,12 +147,18 @@ class ReviewPage:
     def _how(self) -> Iterator[str]:
         yield from ("### To decide", "")
         yield f'- In a terminal: `softprompt review approve {self.name}@{self.version} --note "why"`, or `reject`.'
-        yield "- Here: set the tag `review.status` to `approved` or `rejected`, and say who and why in `review.reviewer` and"
-        yield "  `review.note`."
-        yield f"- That serves nothing yet. `softprompt release propose {self.name} {self.version} --channel {self.channel}` makes"
-        yield "  the pull request; merging it is the approval."
+        tags = "`review.status` to `approved` or `rejected`, `review.reviewer` to who and `review.note` to why"
+        yield f"- In MLflow: set the tags {tags}."
+        propose = f"softprompt release propose {self.name} {self.version} --channel {self.channel}"
+        yield f"- That serves nothing yet. `{propose}` makes the pull request; merging it is the approval."
         yield ""
         yield f"Prompt `sha256:{self.prompt}`. Its run has the full report (`report.html`) and more examples (`review.md`)."
+
+
+def _spaced(page: str) -> str:
+    """With room between the columns of tables and below them, of which MLflow's page leaves none."""
+    lines = (_COLUMN_END.sub("&emsp; |", line) if line.startswith("| ") else line for line in page.split("\n"))
+    return "\n".join(lines).replace("|\n\n### ", "|\n\n&nbsp;\n\n### ")
 
 
 def lead_over(report: GateReport, system: str) -> Comparison | None:
