@@ -33,7 +33,7 @@ class ReviewedVersion(Document):
     reviewer: str
     note: str
     record: str
-    """Channel and number of the signed decision, as in `staging/12`; empty: the tag was set by hand."""
+    """Channel, number and decision of the newest signed record, as in `staging/12 approved`; empty: there is none."""
     judged_report: str
     """Digest of the gate report that was decided on; empty: nothing was decided from a terminal."""
     report: str
@@ -52,6 +52,11 @@ class ReviewedVersion(Document):
     def is_decided(self) -> bool:
         """Whether somebody approved or rejected it."""
         return self.status in DECIDED
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether the decision is the one of the newest record; if not, somebody set the tag by hand."""
+        return self.is_decided and self.record.endswith(f" {self.status}")
 
     @property
     def evaluated_since(self) -> bool:
@@ -109,12 +114,13 @@ def set_review(tracking_uri: str, reviewed: ReviewedVersion, *, status: str, rev
         status: `approved` or `rejected`.
         reviewer: Who.
         note: Why.
-        record: Channel and number of the signed decision.
+        record: Channel and number of the signed record.
 
     Raises:
         TrackingUnavailable: The server does not answer, or refused.
     """
-    tags = {"review.reviewer": reviewer, "review.note": note, "review.record": record, "review.report": reviewed.report}
+    tags = {"review.reviewer": reviewer, "review.note": note, "review.record": f"{record} {status}"}
+    tags |= {"review.report": reviewed.report}
     with talking_to(tracking_uri) as mlflow:
         for key, value in (*tags.items(), (STATUS_TAG, status)):
             mlflow.set_model_version_tag(reviewed.name, reviewed.version, key, value)

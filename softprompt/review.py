@@ -16,7 +16,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from softprompt.errors import InvalidRequest
-from softprompt.registry_review import ReviewedVersion, set_review, version_to_review
+from softprompt.registry_review import ReviewedVersion, set_review, version_to_review, versions_to_review
 from softprompt.release.audit import AuditLog
 from softprompt.release.audit_record import MOST_NOTE_CHARACTERS, Judgement, Recorded
 from softprompt.release.audit_report import AuditReport, examine_audit
@@ -24,6 +24,9 @@ from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.store import open_store
 from softprompt.settings import Settings
 from softprompt.trusted import newest_trust_root
+
+BY_HAND = ", by the tags in MLflow"
+"""Behind the reviewer of a decision that was made there: the name may be left from an earlier one, or missing."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,28 @@ def decide(
     record = f"{log.channel}/{recorded.record.number}"
     set_review(settings.tracking_uri, found, status=decision, reviewer=reviewer, note=note, record=record)
     return Decided(found, recorded, made)
+
+
+def record_by_hand(settings: Settings, *, name: str = "", channel: str = "", key: str = "") -> list[Decided]:
+    """Record decisions that were made by setting tags in MLflow; the key vouches for having seen the tag, not for who set it.
+
+    Args:
+        settings: Where registry, store, trust root and keys are.
+        name: Of one registered model; empty: of all.
+        channel: In whose log; empty: of the channel that each version's run meant it for.
+        key: As for `decide`.
+
+    Raises:
+        InvalidRequest, TrackingUnavailable, StoreUnavailable, PublishUnknown: As `decide` does.
+    """
+    done = []
+    for found in versions_to_review(settings.tracking_uri, name=name, every=True):
+        if found.is_decided and not found.is_signed:
+            decision: Literal["approved", "rejected"] = "approved" if found.status == "approved" else "rejected"
+            version, who = f"{found.name}@{found.version}", (found.reviewer or "somebody").removesuffix(BY_HAND) + BY_HAND
+            note = found.note[:MOST_NOTE_CHARACTERS]
+            done.append(decide(settings, version, decision, note=note, reviewer=who, channel=channel, key=key))
+    return done
 
 
 def decisions(settings: Settings, channel: str) -> AuditReport:

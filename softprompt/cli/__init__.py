@@ -5,7 +5,7 @@
     runs.py           demo, run, validate, compile, schema
     prompts.py        ask, inspect, compare
     formats.py        export, import
-    review.py         review list, show, approve, reject, log
+    review.py         review list, show, approve, reject, record, log
     release.py        release propose, plan, apply, status
     release_care.py   release init, history, trace, revoke, restore, verify, gc
     release_keys.py   release keygen, root

@@ -96,6 +96,29 @@ def reject(version: Version, note: Note = "", reviewer: Reviewer = "", channel: 
     _decide(version, "rejected", note, reviewer, channel, key)
 
 
+@review.command(epilog="Example: [bold]softprompt review record --channel staging[/]")
+def record(
+    name: Annotated[str, typer.Argument(help="Of one prompt.", show_default="all prompts")] = "",
+    channel: Channel = "",
+    key: Key = "",
+) -> None:
+    """Record the decisions that were made in MLflow, by setting tags, with the registry's key.
+
+    The record says what the tags say. Its key vouches for having seen them, not for who set them.
+    """
+    from softprompt.deployment import laptop
+    from softprompt.review import record_by_hand
+
+    with readable_errors(), laptop(Settings.from_environment()):
+        done = record_by_hand(Settings.from_environment(), name=name, channel=channel, key=key)
+    for one in done:
+        made, judgement = one.recorded.record, one.recorded.record.judgement
+        told = f"{judgement.name}@{judgement.model_version} {judgement.decision} by {judgement.reviewer}"
+        console.print(escape(plain(f"{told}: {made.channel}, number {made.number}")), highlight=False, soft_wrap=True)
+    if not done:
+        console.print("Every decision has its record.", highlight=False)
+
+
 @review.command(epilog="Examples: [bold]softprompt review log[/] · [bold]softprompt review log --channel staging --json[/]")
 def log(
     channel: Annotated[str, typer.Option(help="Whose log.")] = "laptop",
@@ -152,7 +175,7 @@ def _print_decided(done: "Decided", decision: str, who: str) -> None:
 
 def _print_decision(found: "ReviewedVersion") -> None:
     if found.is_decided:
-        signed = f"signed, record {found.record}" if found.record else "no signed record: the tag was set by hand"
+        signed = f"signed, record {found.record}" if found.is_signed else "not signed: the tag was set by hand"
         told = f"by {found.reviewer or 'somebody who left no name'}; {signed}" + (f'; "{found.note}"' if found.note else "")
         console.print(escape(plain(told)), highlight=False, soft_wrap=True)
     if found.evaluated_since:
@@ -189,7 +212,7 @@ def _print_log(report: "AuditReport") -> None:
 def _status(found: "ReviewedVersion") -> str:
     told = escape(plain(found.status or "not set"))
     colour = COLOURS.get(found.status, "yellow")
-    unsigned = " [dim](unsigned)[/]" if found.is_decided and not found.record else ""
+    unsigned = " [dim](unsigned)[/]" if found.is_decided and not found.is_signed else ""
     return f"[{colour}]{told}[/]{unsigned}"
 
 

@@ -348,7 +348,8 @@ def test_the_review_of_a_version_is_listed_shown_and_decided(tracking, passed):
     set_review(uri, waiting, status="rejected", reviewer="Ada", note="no", record="staging/1")
     assert versions_to_review(uri, name="reviewed") == []
     (decided,) = versions_to_review(uri, name="reviewed", every=True)
-    assert (decided.status, decided.reviewer, decided.note, decided.record) == ("rejected", "Ada", "no", "staging/1")
+    assert (decided.status, decided.reviewer, decided.note, decided.record) == ("rejected", "Ada", "no", "staging/1 rejected")
+    assert decided.is_signed
     assert not decided.evaluated_since
     assert review_status("reviewed", "1", first.prompt) == "rejected"
     assert review_status("reviewed", "1", "0" * 64) == ""

@@ -117,7 +117,7 @@ def test_a_version_is_listed_shown_and_approved(here):
         "reviewer": "Ada Lovelace <ada@example.org>",
         "note": "better on short messages",
     }
-    assert version.record == f"laptop/{newest['record']['number']}"
+    assert version.record == f"laptop/{newest['record']['number']} approved"
     assert newest["holder"] == "this laptop"
     assert f"{name}@1" not in laptop_.run("list")
     assert f"{name}@1" in laptop_.run("list", "--all")
@@ -153,7 +153,30 @@ def test_a_tag_that_was_set_by_hand_is_told_from_a_signed_one(here):
     laptop_, name = here
     laptop_.tag("review.status", "approved", name)
     assert "(unsigned)" in laptop_.run("list", name, "--all")
-    assert "no signed record: the tag was set by hand" in laptop_.run("show", f"{name}@1")
+    assert "not signed: the tag was set by hand" in laptop_.run("show", f"{name}@1")
+
+
+def test_decisions_by_hand_are_recorded_once_with_the_registrys_key(here):
+    laptop_, name = here
+    laptop_.tag("review.status", "rejected", name)
+    laptop_.tag("review.note", "seen in MLflow", name)
+    assert f"{name}@1 rejected by somebody, by the tags in MLflow: laptop, number" in laptop_.run("record", name)
+    assert laptop_.run("record", name) == "Every decision has its record.\n"
+    assert laptop_.version(name).is_signed
+    judgement = laptop_.log()["entries"][-1]["record"]["judgement"]
+    assert (judgement["name"], judgement["decision"], judgement["note"]) == (name, "rejected", "seen in MLflow")
+
+
+def test_a_tag_that_was_changed_after_a_signed_decision_is_not_called_signed(here):
+    laptop_, name = here
+    laptop_.run("reject", f"{name}@1", "--reviewer", "Grace")
+    laptop_.tag("review.status", "approved", name)
+    assert "(unsigned)" in laptop_.run("list", name, "--all")
+    laptop_.run("record", name)
+    entries = laptop_.log()["entries"][-2:]
+    judgements = [entry["record"]["judgement"] for entry in entries]
+    assert [judgement["decision"] for judgement in judgements] == ["rejected", "approved"]
+    assert [judgement["reviewer"] for judgement in judgements] == ["Grace", "Grace, by the tags in MLflow"]
 
 
 def test_a_newer_evaluation_than_the_decision_is_said(here):
