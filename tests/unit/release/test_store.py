@@ -251,3 +251,73 @@ class _Silent:
 
     def __exit__(self, *_):
         self._socket.close()
+
+
+@pytest.mark.parametrize(
+    ("asked", "headers"),
+    [
+        ("", {}),
+        ("sse-s3", {"x-amz-server-side-encryption": "AES256"}),
+        (
+            "sse-kms:alias/k",
+            {
+                "x-amz-server-side-encryption": "aws:kms",
+                "x-amz-server-side-encryption-aws-kms-key-id": "alias/k",
+                "x-amz-server-side-encryption-bucket-key-enabled": "true",
+            },
+        ),
+    ],
+)
+def test_every_write_asks_for_the_encryption_and_carries_its_sha256(store, asked, headers):
+    sent = []
+    client = store._client
+    client.meta.events.register("before-send.s3.PutObject", lambda request, **_: sent.append(dict(request.headers)))
+    encrypted = S3Store("softprompt", f"{store._prefix}sse", client, asked)
+    encrypted.put("put", b"x")
+    assert encrypted.create("created", b"x") == "created"
+    assert encrypted.get("created", max_bytes=1) == b"x"
+    for request in sent[-2:]:
+        found = {name.lower(): value.decode() if isinstance(value, bytes) else value for name, value in request.items()}
+        assert found["x-amz-checksum-sha256"] == "LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="  # sha256 of x, base64
+        assert headers.items() <= found.items()
+        assert headers or "x-amz-server-side-encryption" not in found
+
+
+def test_encryption_comes_from_the_environment_and_an_unknown_one_is_refused(monkeypatch):
+    monkeypatch.setenv("SOFTPROMPT_STORE_ENCRYPTION", "sse-kms:key")
+    assert open_store("s3://b")._encryption["SSEKMSKeyId"] == "key"
+    monkeypatch.setenv("SOFTPROMPT_STORE_ENCRYPTION", "sse-kms")
+    assert open_store("s3://b")._encryption == {"ServerSideEncryption": "aws:kms", "BucketKeyEnabled": True}
+    monkeypatch.setenv("SOFTPROMPT_STORE_ENCRYPTION", "rot13")
+    with pytest.raises(InvalidRequest, match=r"(?s)no such encryption.*sse-s3, sse-kms.*rot13"):
+        open_store("s3://b")
+
+
+def test_what_differs_from_its_sha256_is_not_stored(versitygw):
+    """The server compares; ministack (1.4.21) does not."""
+    from botocore.exceptions import ClientError
+
+    store = S3Store("softprompt", "sha256", s3_client(versitygw))
+    with pytest.raises(ClientError, match="BadDigest|checksum"):
+        store._client.put_object(
+            **store._address("key"), Body=b"other", ChecksumSHA256="LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="
+        )
+    assert store.get("key", max_bytes=10) is None
+
+
+def test_time_outs_are_explicit_and_the_client_never_repeats():
+    config = s3_client(S3Access(endpoint_url="http://127.0.0.1:9", access_key_id="k", secret_access_key="s")).meta.config
+    assert (config.connect_timeout, config.read_timeout) == (3.0, 20.0)
+    assert config.retries["total_max_attempts"] == 1
+
+
+def test_sizes_and_what_is_known_about_an_object(any_store):
+    any_store.put("list/a", b"12345")
+    any_store.put("list/b", b"")
+    assert dict(any_store.sizes("list/")) == {"list/a": 5, "list/b": 0}
+    found = any_store.find("list/a")
+    assert (found.num_bytes, found.is_locked) == (5, False)
+    assert any_store.find("list/c") is None
+    any_store.delete("list/a", version="")
+    any_store.delete("list/a", version="")
+    assert any_store.find("list/a") is None
