@@ -298,7 +298,7 @@ def test_what_differs_from_its_sha256_is_not_stored(versitygw):
     from botocore.exceptions import ClientError
 
     store = S3Store("softprompt", "sha256", s3_client(versitygw))
-    with pytest.raises(ClientError, match="BadDigest|checksum"):
+    with pytest.raises(ClientError, match=r"BadDigest|checksum"):
         store._client.put_object(
             **store._address("key"), Body=b"other", ChecksumSHA256="LXEWQrcmsEQBYnyp+6wy9chTD7GQPMTbAiWHF5IaSIE="
         )
