@@ -23,6 +23,7 @@ INVARIANTS = "tests/reliability/test_invariants.py"
 RECOVERY = "tests/reliability/test_recovery.py"
 ORDERS = "tests/reliability/test_interleavings.py"
 UNIT = "tests/unit/release/"
+AUDIT = UNIT + "test_audit.py"
 
 
 class Control(NamedTuple):
@@ -426,6 +427,98 @@ CONTROLS = (
         "with file_lock(self._lock):\n            done",
         "if True:\n            done",
         (UNIT + "test_publisher.py",),
+    ),
+    # Review decisions
+    Control(
+        "an audit key is one of the trust root's",
+        "audit_record.py",
+        "key = next((allowed[key_id] for key_id in named if key_id in allowed), None)",
+        "key = next((one for one in (*allowed.values(), *trust.keys_for(channel)) if one.keyid in named), None)",
+        (AUDIT + "::test_a_key_that_is_not_for_audit_signs_no_decision",),
+    ),
+    Control(
+        "an audit key's channels and its last record",
+        "trust.py",
+        "return channel in self.channels and number <= self.last_record.get(channel, number)",
+        "return True",
+        (AUDIT + "::test_a_key_for_another_channel_signs_nothing_here",),
+    ),
+    Control(
+        "the signature of a review decision",
+        "audit_record.py",
+        "record = STATEMENT.read(envelope.verify(data, [key], source=source), source=source)",
+        "record = STATEMENT.read(envelope.peek(data, source=source), source=source)",
+        (AUDIT + "::test_altered_bytes_are_named_and_so_is_the_break_in_the_chain",),
+    ),
+    Control(
+        "a review decision's channel and number",
+        "audit_record.py",
+        "if expected != actual:",
+        "if False:",
+        (AUDIT + "::test_a_record_in_anothers_place_is_named",),
+    ),
+    Control(
+        "the kind of statement",
+        "in_toto.py",
+        "if kind != self.predicate_type:",
+        "if False:",
+        (AUDIT + "::test_an_audit_key_signs_no_generation",),
+    ),
+    Control(
+        "the link to the review decision before",
+        "audit_report.py",
+        "if digest != record.previous:",
+        "if False:",
+        (AUDIT + "::test_a_record_that_its_signer_writes_anew_breaks_the_chain",),
+    ),
+    Control(
+        "the order of review decisions in time",
+        "audit_report.py",
+        "if parse_time(record.decided) < parse_time(decided):",
+        "if False:",
+        (AUDIT + "::test_an_older_time_than_the_one_before_is_named",),
+    ),
+    Control(
+        "review decisions that are passed over",
+        "audit_report.py",
+        "if passed_over:",
+        "if False:",
+        (AUDIT + "::test_passing_over_a_decision_that_verifies_is_named",),
+    ),
+    Control(
+        "missing review decisions",
+        "audit_report.py",
+        "for number in range(1, max(found, default=0)) if number not in objects",
+        "for number in ()",
+        (AUDIT + "::test_a_missing_decision_is_named",),
+    ),
+    Control(
+        "who may record a decision",
+        "audit.py",
+        "if allowed.get(key.keyid) != PublicKey.of(key):",
+        "if False:",
+        (AUDIT + "::test_a_key_under_another_keys_id_is_no_use",),
+    ),
+    Control(
+        "the clock of a reviewer",
+        "audit.py",
+        "if before and now < decided - CLOCK_SKEW_SECONDS:",
+        "if False:",
+        (AUDIT + "::test_a_clock_that_is_behind_is_refused_and_a_little_behind_is_not",),
+    ),
+    Control(
+        "a decision that is there already",
+        "audit.py",
+        "if known and known.record.judgement == judgement:",
+        "if False:",
+        (AUDIT + "::test_the_same_decision_again_is_no_second_one_and_another_is",),
+    ),
+    Control(
+        "one key for both",
+        "trust.py",
+        "if publishing & audit:",
+        "if False:",
+        (UNIT + "test_trust.py::test_an_audit_key_that_publishes_or_is_for_no_channel_is_refused",),
     ),
 )
 
