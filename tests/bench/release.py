@@ -86,7 +86,7 @@ class Ours:
     """A channel and what is asked of it."""
 
     def __init__(self, access: S3Access, folder: Path) -> None:
-        self.counted, self.prompts = Counted(access), dict[str, PromptFile]()
+        self.counted, self.prompts, self.blobs = Counted(access), dict[str, PromptFile](), dict[str, bytes]()
         self.world = World(S3Store(BUCKET, "ours", self.counted.client), folder, now=time.time())
 
     def publish(self, changed: dict[str, PromptFile]) -> None:
@@ -97,10 +97,9 @@ class Ours:
         def decide(head: Generation) -> Plan:
             return Plan(outcome="unchanged" if head.state == state else "change", state=state)
 
-        blobs: dict[str, bytes] = {}
-        for file in self.prompts.values():
-            blobs |= prompt_blobs(file) | {approval(file).digest: approval(file).to_bytes()}
-        assert self.world.publisher("machine").publish(decide, blobs=blobs).outcome == "published"
+        for file in changed.values():
+            self.blobs |= prompt_blobs(file) | {approval(file).digest: approval(file).to_bytes()}
+        assert self.world.publisher("machine").publish(decide, blobs=self.blobs).outcome == "published"
 
     def refresh(self, node: str) -> None:
         """What a node does when it starts, or when it looks again."""
