@@ -158,6 +158,14 @@ class Release(RuleBasedStateMachine):
             self.readers.pop(node)
         put_next(self.world, signed(self.world, next_generation(self.world), expelled))
 
+    @rule(key=st.integers(0, 1), steals=st.booleans())
+    def a_key_is_stolen_and_revoked(self, key, steals):
+        """What it signed before stays good; what the thief signs then is not believed."""
+        stolen = self.world.revoke(key)
+        self.readers.clear()
+        if steals:
+            put_next(self.world, signed(self.world, next_generation(self.world), stolen))
+
     @rule(what=st.sampled_from(["junk", "older", "another channel's"]))
     def somebody_writes_into_the_channel(self, what):
         if what == "junk":

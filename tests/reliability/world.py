@@ -28,7 +28,7 @@ from softprompt.release.publisher import Published, Publisher
 from softprompt.release.reader import Reader
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, Share
 from softprompt.release.store import ObjectStore
-from softprompt.release.trust import ChannelTrust, PublicKey, PublishingKey, TrustRoot
+from softprompt.release.trust import ChannelTrust, LastGood, PublicKey, PublishingKey, TrustRoot
 
 BASE = "ba5e" * 16
 CHANNEL = "staging"
@@ -129,6 +129,22 @@ class World:
         keys = {signer.public_key.keyid: _publishing_key(signer) for signer in self.signers}
         self.trust = self.trust.model_copy(update={"version": self.trust.version + 1, "publishing_keys": keys})
 
+    def revoke(self, key: int) -> CryptoSigner:
+        """A new trust root in which a key counts up to its newest good generation, and another one has come in its place."""
+        stolen, envelopes = self.signers[key], self.envelopes()
+        signed = [one["generation"] for one in chain(self) if _key_id(envelopes[one["generation"]]) == stolen.public_key.keyid]
+        newest = max(signed, default=0)
+        digest = hashlib.sha256(envelopes[newest]).hexdigest() if newest else ""
+        last_good = {CHANNEL: LastGood(generation=newest, envelope=digest)}
+        revoked = _publishing_key(stolen).model_copy(update={"last_good": last_good})
+        self.signers[key] = CryptoSigner.generate_ed25519()
+        keys = self.trust.publishing_keys | {
+            stolen.public_key.keyid: revoked,
+            self.signers[key].public_key.keyid: _publishing_key(self.signers[key]),
+        }
+        self.trust = self.trust.model_copy(update={"version": self.trust.version + 1, "publishing_keys": keys})
+        return stolen
+
     def envelopes(self) -> dict[int, bytes]:
         """What lies under the numbers of the channel."""
         found = {}
@@ -137,6 +153,10 @@ class World:
             if len(number) == 12 and number.isdigit():
                 found[int(number)] = self.store.get(key, max_bytes=10**8)
         return found
+
+
+def _key_id(data: bytes) -> str:
+    return str(json.loads(data)["signatures"][0]["keyid"])
 
 
 def _publishing_key(signer: CryptoSigner) -> PublishingKey:
@@ -181,12 +201,19 @@ def _links(number: int, envelopes: dict[int, bytes], trust: TrustRoot) -> list[d
         predicate = statement(envelopes.get(number, b""), trust)
         if predicate is None or predicate["generation"] != number or predicate["channel_id"] != trust.channels[CHANNEL].id:
             return found
+        last = trust.publishing_keys[_key_id(envelopes[number])].last_good.get(CHANNEL)
+        if last and (number > last.generation or (number == last.generation and _sha256(envelopes[number]) != last.envelope)):
+            return found
         before = number - 1 - len(predicate["skipped"])
         if before >= minimum and hashlib.sha256(envelopes.get(before, b"")).hexdigest() != predicate["previous"]:
             return found
         found.append(predicate)
         number = before
     return found
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def meaning(predicate: dict[str, Any], name: str) -> str:
