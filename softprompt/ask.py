@@ -8,7 +8,7 @@ from softprompt.deployment import channel_reader
 from softprompt.engine.predictor import Predictor
 from softprompt.evaluation.gate_report import GateReport
 from softprompt.fetch import fetch_base
-from softprompt.release.reader import Snapshot
+from softprompt.release.snapshot import Snapshot
 from softprompt.serving.bank import PromptBank
 from softprompt.serving.follower import Follower
 from softprompt.serving.routing import unknown_prompt

@@ -20,7 +20,7 @@ from softprompt.engine.predictor import Predictor
 from softprompt.engine.strategy import Prefix, Strategy
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, VerificationFailed
-from softprompt.release.reader import Snapshot
+from softprompt.release.snapshot import Snapshot
 
 MAX_BYTES = 512 * 1024 * 1024
 

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from softprompt.errors import InvalidRequest, SoftpromptError
-from softprompt.release.reader import Alarm, Reader, Snapshot
+from softprompt.release.reader import Reader
+from softprompt.release.snapshot import Alarm, Snapshot
 from softprompt.serving.routing import Route, everything, names_on, route
 
 _log = logging.getLogger(__name__)

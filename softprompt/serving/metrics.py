@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from softprompt.release.reader import Alarm, AlarmReason, Snapshot
+from softprompt.release.snapshot import Alarm, AlarmReason, Snapshot
 from softprompt.release.statement import parse_time
 from softprompt.serving.jobs import Engine
 from softprompt.serving.scheduler import BatchEngine

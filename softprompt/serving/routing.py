@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from softprompt.errors import FingerprintMismatch, InvalidRequest
-from softprompt.release.reader import Snapshot
+from softprompt.release.snapshot import Snapshot
 from softprompt.release.statement import Share
 
 _MODEL = re.compile(r"(?P<name>[a-z0-9-]{1,40})(@sha256:(?P<digest>[0-9a-f]{64}))?")

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from softprompt.release.reader import Snapshot
+from softprompt.release.snapshot import Snapshot
 from softprompt.release.statement import parse_time
 from softprompt.serving.access import Caller
 from softprompt.serving.http.asking import caller_of
