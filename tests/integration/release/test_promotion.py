@@ -2,6 +2,7 @@
 
 import json
 
+from softprompt.registry_release import review_lookup
 from tests.promotion import GIT_POLICY, a_prompt
 
 
@@ -70,6 +71,9 @@ def test_what_is_not_reviewed_is_refused_until_it_is(place):
     assert "review.status is pending, not approved" in plan.output
     assert "stays at generation 1" in apply(place, code=11).output
     mlflow_client(place.settings.tracking_uri).set_model_version_tag("greeting", version, "review.status", "approved")
+    lookup = review_lookup(place.settings.tracking_uri)
+    assert [lookup("greeting", version, a_prompt(seed).digest) for seed in (1, 2)] == ["approved", ""], "of this very prompt"
+    assert lookup("greeting", "99", a_prompt(1).digest) == ""
     apply(place)
     assert place.serves() == [(a_prompt(1).digest, 1)]
 

@@ -386,6 +386,17 @@ def test_a_change_that_was_undone_since_cannot_be_published_late(repository, mak
     assert repository.apply().outcome == "unchanged", "a commit about something else is not worth a generation"
 
 
+def test_what_was_changed_and_undone_on_a_merged_branch_counts_too(repository, make_prompt):
+    repository.commit(greeting=repository.propose(make_prompt(1)))
+    repository.apply()
+    repository.git("checkout", "-q", "-b", "side")
+    repository.commit(greeting=repository.propose(make_prompt(2)))
+    repository.git("revert", "--no-edit", "HEAD")
+    repository.git("checkout", "-q", "main")
+    repository.git("merge", "-q", "--no-ff", "-m", "merge", "side")
+    assert repository.apply().differences == (RESTATED,)
+
+
 def test_an_apply_that_was_stopped_after_the_commit_is_recognised(repository, make_prompt, monkeypatch):
     repository.commit(greeting=repository.propose(make_prompt()))
     plain = repository.channel.store
