@@ -39,6 +39,21 @@ def test_the_nucleus_is_that_of_transformers(logits, temperature, top_p):
     torch.testing.assert_close(found / found.sum(-1, keepdim=True), expected, rtol=1e-6, atol=1e-9)
 
 
+def test_a_nucleus_that_is_wider_than_what_is_ranked_first_is_whole(monkeypatch):
+    logits = torch.randn(6, 97, generator=torch.Generator().manual_seed(0))
+    temperature = torch.tensor([[1.0], [2.0], [0.3], [5.0], [1.0], [1.0]], dtype=torch.float64)
+    top_p = torch.tensor([[0.9], [0.99], [0.5], [1.0], [0.1], [1.0]], dtype=torch.float64)
+    expected = nucleus(logits, temperature, top_p)
+    for most in (1, 3, 30):
+        monkeypatch.setattr("softprompt.engine.sampling.MOST_RANKED", most)
+        assert torch.equal(nucleus(logits, temperature, top_p), expected)
+        for row in range(6):
+            alone = nucleus(logits[row : row + 1], float(temperature[row]), float(top_p[row]))
+            assert torch.equal(alone[0], expected[row])
+    assert (expected[3] > 0).all()
+    assert 0 < (expected[4] > 0).sum() < (expected[0] > 0).sum() < 97
+
+
 def test_draws_have_the_probabilities_of_the_nucleus():
     spec = SamplingSpec(temperature=0.8, top_p=0.9, seed=1)
     rows = [[number] for number in range(4000)]
