@@ -10,7 +10,7 @@ from torch import Tensor
 from softprompt.recipe import SamplingSpec
 
 MOST_RANKED = 2048
-"""Tokens that are ranked first; where they hold too little, the whole vocabulary is, which takes ten times as long."""
+"""Tokens that are ranked first; where they hold too little, the whole vocabulary is, which takes three times as long."""
 
 
 class NextToken(Protocol):

@@ -3,9 +3,10 @@
     python -m tests.bench.serve [--quick] [--json FILE] [--processor-seconds]
 
 Tokens a second for 64 requests under way at once under 8 prompts (shallow and deep, 20 to 100 tokens): ours beside (a) a stock
-PEFT server that switches adapters between requests, whose texts must be the same, and (b) ours with one prompt of the mean
-length. Time to first token on an idle engine behind a prompt of 100 tokens beside the bare base. What a swap costs. Memory of a
-warm prompt beside its keys and values. Repetitions are interleaved and medians compared.
+PEFT server that switches adapters between requests and (b) ours with one prompt of the mean length; under the four shallow ones
+with answers of one length beside (c) transformers' `generate_batch`, ids beyond the vocabulary naming the prompts' vectors. The
+texts of (a) and (c) are compared with ours. Time to first token on an idle engine behind a prompt of 100 tokens beside the bare
+base. What a swap costs. Memory of a warm prompt beside its keys and values. Repetitions are interleaved and medians compared.
 """
 
 import statistics
@@ -22,10 +23,20 @@ from softprompt.base_model import FrozenBase
 from softprompt.serving.bank import PromptBank
 from tests.bench.peak_memory import begin_peak
 from tests.bench.rows import BenchRow, bench_arguments, show
-from tests.bench.serve_systems import PROMPTS, Ours, Request, StockPeft, prompt_file, prompt_values, requests, served_base
+from tests.bench.serve_systems import (
+    PROMPTS,
+    Ours,
+    Request,
+    StockBatching,
+    StockPeft,
+    prompt_file,
+    prompt_values,
+    requests,
+    served_base,
+)
 
 CONCURRENCY = 64
-MEAN_LENGTH = 55
+MEAN_LENGTH, ANSWER = 55, 32
 Clock = Callable[[], float]
 
 
@@ -77,6 +88,26 @@ def throughput(base: FrozenBase, quick: bool, clock: Clock) -> list[BenchRow]:
         BenchRow.compare(f"... beside ours with one prompt of {MEAN_LENGTH} tokens", mixed_speed, "tokens/s", found["one"]),
         BenchRow.compare("... beside ours with one prompt of 100 tokens", mixed_speed, "tokens/s", found["longest"]),
     ]
+
+
+def continuous_batching(base: FrozenBase, quick: bool, clock: Clock) -> list[BenchRow]:
+    """Tokens a second beside transformers' own continuous batching."""
+    values = [prompt_values(base, kind, length, seed) for seed, (kind, length) in enumerate(PROMPTS) if kind == "shallow"]
+    asked = [Request(one.prompt, one.ids, ANSWER) for one in requests(64 if quick else 128, len(values))]
+    ours, theirs = Ours(base, values, CONCURRENCY), StockBatching(base, values, ANSWER)
+    speeds: dict[str, list[float]] = {"ours": [], "theirs": []}
+    answers = {}
+    with ours.engine:
+        ours.serve(asked[:8])
+        for _ in range(1 if quick else 3):
+            for name, system in (("ours", ours), ("theirs", theirs)):
+                began = clock()
+                answers[name] = system.serve(asked)
+                speeds[name].append(ANSWER * len(asked) / (clock() - began))
+    same = sum(a == b for a, b in zip(answers["ours"], answers["theirs"], strict=True))
+    print(f"the same texts as transformers' generate_batch: {same} of {len(asked)}")
+    mine, other = (statistics.median(taken) for taken in speeds.values())
+    return [BenchRow.compare("4 shallow prompts, beside transformers' generate_batch", mine, "tokens/s", other)]
 
 
 def first_token(base: FrozenBase, quick: bool, clock: Clock) -> list[BenchRow]:
@@ -174,11 +205,16 @@ def print_memory(kind: str, count: int) -> None:
     print((begin_peak("cpu") - before) * 1024 / count, (bank.numbers.num_bytes - held) / 1024 / count)
 
 
+PARTS = (throughput, continuous_batching, first_token, swap)
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = bench_arguments(__doc__.splitlines()[0])
     parser.add_argument("--processor-seconds", action="store_true", help="for a busy machine, with OMP_NUM_THREADS=1")
-    parser.add_argument("--only", choices=["throughput", "first_token", "swap", "memory"], help="this part alone")
+    parser.add_argument(
+        "--only", choices=["throughput", "continuous_batching", "first_token", "swap", "memory"], help="this part alone"
+    )
     parser.add_argument("--memory-of", nargs=2, help="used by the benchmark itself")
     options = parser.parse_args()
     if options.memory_of:
@@ -186,7 +222,7 @@ def main() -> None:
         return
     clock = time.process_time if options.processor_seconds else time.perf_counter
     base, rows = served_base(), []
-    for part in (throughput, first_token, swap):
+    for part in PARTS:
         if options.only in (None, part.__name__):
             rows += part(base, options.quick, clock)
     if options.only in (None, "memory"):

@@ -1,5 +1,6 @@
-"""The servers that `serve.py` compares: ours, and stock PEFT that switches adapters; one model, the same requests."""
+"""The servers that `serve.py` compares: ours, stock PEFT that switches adapters, transformers' own continuous batching."""
 
+import copy
 import hashlib
 import random
 import threading
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from peft import get_peft_model
+from torch import nn
+from transformers import GenerationConfig
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase, TextSide, load_text_side
@@ -162,3 +165,36 @@ class StockPeft:
             pad_token_id=0,
         )
         return made[0, len(one.ids) :].tolist()
+
+
+class StockBatching:
+    """transformers' `generate_batch` over shallow prompts: ids beyond the vocabulary are rows of a bank of prompts.
+
+    It takes no keys and values, so no deep prompts, and one length of answer for all.
+    """
+
+    def __init__(self, base: FrozenBase, values: Sequence[torch.Tensor], num_tokens: int) -> None:
+        self._model = copy.deepcopy(base.model)
+        self._model.set_input_embeddings(_Bank(self._model.get_input_embeddings(), torch.cat(list(values))))
+        ends = torch.tensor([len(value) for value in values]).cumsum(0).tolist()
+        self._ids = [
+            list(range(base.vocabulary_size + a, base.vocabulary_size + b)) for a, b in zip([0, *ends], ends, strict=False)
+        ]
+        self._config = GenerationConfig(max_new_tokens=num_tokens, do_sample=False, eos_token_id=NEVER, pad_token_id=0)
+
+    def serve(self, asked: Sequence[Request]) -> list[list[int]]:
+        """Answer all; each one's tokens."""
+        inputs = [[*self._ids[one.prompt], *one.ids] for one in asked]
+        made = self._model.generate_batch(inputs, generation_config=self._config, progress_bar=False)
+        return [output.generated_tokens for output in made.values()]
+
+
+class _Bank(nn.Module):
+    def __init__(self, table: nn.Embedding, rows: torch.Tensor) -> None:
+        super().__init__()
+        self.table, self.rows, self.weight = table, rows, table.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Vectors of tokens, and of prompts behind them."""
+        last = self.table.num_embeddings - 1
+        return torch.where((ids > last)[..., None], self.rows[(ids - last - 1).clamp_min(0)], self.table(ids.clamp_max(last)))
