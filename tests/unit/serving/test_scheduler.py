@@ -76,17 +76,20 @@ def test_what_cannot_be_written_fails_alone(prompt, engine, ids, tokens, error, 
 
 
 def test_a_prompt_that_gives_nan_fails_alone_and_spoils_no_later_row(base, prompt, engine):
-    """A mask multiplies by zero, and zero times NaN is NaN: what a broken row leaves in a slot must be wiped."""
-    expected = write(engine, prompt, [5, 6, 7], 12)
+    """A mask multiplies by zero, and zero times NaN is NaN: what a broken row leaves in a slot must be wiped.
+
+    The texts are long enough to come to the places where it stood.
+    """
+    expected = write(engine, prompt, [5, 6, 7], 40)
     expected.wait()
     values = random_prompt(base, "deep", 30)
     values[1, :, 20:] = torch.nan
     for _ in range(3):
-        good = [write(engine, prompt, [5, 6, 7], 12) for _ in range(2)]
+        good = [write(engine, prompt, [5, 6, 7], 40) for _ in range(2)]
         bad = write(engine, warm(base, values, "n"), [5] * 9, 12)
         with pytest.raises(NotANumber, match="llama in float32"):
             bad.wait()
-        later = [write(engine, prompt, [5, 6, 7], 12) for _ in range(4)]
+        later = [write(engine, prompt, [5, 6, 7], 40) for _ in range(4)]
         for ear in (*good, *later):
             assert ear.wait() == "length"
             assert ear.ids == expected.ids
@@ -141,6 +144,12 @@ def test_keys_and_values_stay_within_their_bytes_and_texts_are_the_same(base, pr
             assert ear.wait() == "length"
             assert ear.ids == other.ids
         assert write(engine, prompt, [5] * 60, 40).wait() == "length"
+        late = []
+        again = write(
+            engine, prompt, texts[4], 15, on_token=lambda n: n == 9 and late.append(write(engine, prompt, texts[0], 15))
+        )
+        assert again.wait() == late[0].wait() == "length"
+        assert (again.ids, late[0].ids) == (expected[4].ids, expected[0].ids), "room is made while a longer row is under way"
     assert 0 < max(sizes) <= bound
 
 
