@@ -9,6 +9,7 @@ texts of (a) and (c) are compared with ours. Time to first token on an idle engi
 base. What a swap costs. Memory of a warm prompt beside its keys and values. Repetitions are interleaved and medians compared.
 """
 
+import ctypes
 import statistics
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def swap(base: FrozenBase, quick: bool, clock: Clock) -> list[BenchRow]:
 
 
 def under_load(base: FrozenBase, quick: bool, clock: Clock) -> BenchRow:
-    """Tokens a second while another thread warms a new prompt four times a second, beside none."""
+    """Tokens a second while another thread warms a new prompt four times a second, beside none; by the clock only."""
     values = [prompt_values(base, kind, length, seed) for seed, (kind, length) in enumerate(PROMPTS)]
     ours, asked = Ours(base, values, CONCURRENCY), requests(96, len(PROMPTS))
     bank, shelf = PromptBank(base, 1), Shelf([prompt_file(base, kind, length, 1) for kind, length in PROMPTS])
@@ -199,6 +200,7 @@ def print_memory(kind: str, count: int) -> None:
     warm = lambda seed: bank.get((file := prompt_file(base, kind, 20, seed)).digest, Shelf([file]))
     for seed in range(3):
         warm(seed)
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building the model left free would hide the prompts
     before, held = begin_peak("cpu"), bank.numbers.num_bytes
     for seed in range(3, 3 + count):
         warm(seed)
