@@ -198,10 +198,11 @@ def main() -> None:
     """Measure, print, write."""
     parser = bench_arguments(__doc__ or "")
     parser.add_argument("--prompts", type=int, default=0, help="default 1,000, or 50 with --quick")
+    parser.add_argument("--behind", type=int, nargs="+", default=BEHIND, help="how many generations a node may be behind")
     options = parser.parse_args()
     num_prompts = options.prompts or (50 if options.quick else 1000)
     with tempfile.TemporaryDirectory() as folder, versitygw_server(Path(folder) / "s3") as access:
-        table = measure(access, Path(folder) / "state", num_prompts, (1, 10) if options.quick else BEHIND)
+        table = measure(access, Path(folder) / "state", num_prompts, (1, 10) if options.quick else options.behind)
     for name, modules in IMPORTS.items():
         table.append(BenchRow.compare(f"import of {name}: wanted 0.3 s", import_seconds(modules), "s", 0.3))
     show("Release", table, options.json)

@@ -182,7 +182,7 @@ CONTROLS = (
         "publisher.py",
         "put_blobs(self._log.store, blobs, kept=kept)",
         "put_blobs(self._log.store, {}, kept=kept)",
-        (ORDERS,),
+        (RECOVERY,),
     ),
     # What a node activates
     Control("expiry", "reader.py", "if now > parse_time(generation.expires) + CLOCK_SKEW_SECONDS:", "if False:", (TAMPERING,)),
