@@ -117,7 +117,7 @@ CONTROLS = (
         "channel.py",
         "if number < trusted.minimum_generation:",
         "if False:",
-        (TAMPERING, INVARIANTS + "::test_i4_a_nodes_generation_never_falls"),
+        (UNIT + "test_reader.py::test_nothing_below_the_roots_minimum_is_believed",),
     ),
     Control(
         "the link to the one before", "channel.py", "digest = known.get(before) or", "return\n        digest =", (TAMPERING,)
@@ -430,7 +430,7 @@ CONTROLS = (
         "publisher.py",
         "with file_lock(self._lock):\n            done",
         "if True:\n            done",
-        (UNIT + "test_publisher.py",),
+        (RECOVERY,),
     ),
     # Review decisions
     Control(

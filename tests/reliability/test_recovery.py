@@ -1,10 +1,14 @@
 """What the properties found: a publisher that comes back, and objects that read otherwise than they are."""
 
+import os
+
 import pytest
 
 from softprompt.errors import PublishUnknown, StoreUnavailable
 from softprompt.release.blobs import prompt_blobs
+from softprompt.release.durable import open_lock, try_lock
 from softprompt.release.layout import RENEW_SECONDS, blob_key, generation_key
+from softprompt.release.statement import ChannelState
 from tests.reliability.memory_store import Crash, Line
 from tests.reliability.world import CHANNEL, approval, chain, changes, check_store, decision, meaning, prompt
 
@@ -152,3 +156,32 @@ def test_a_new_node_reads_the_newest_and_the_one_before(world):
         generation_key(CHANNEL, 12),
         generation_key(CHANNEL, 13),
     ]
+
+
+def test_a_journal_of_a_channel_that_was_begun_anew_is_not_sent_again(world):
+    """Its bytes name a first generation that is not there any more."""
+
+    def meet(call):
+        return "lost request" if call.commits else "down" if call.number > 12 else ""
+
+    with pytest.raises(PublishUnknown):
+        world.publish("machine", "greeting", prompt(1), store=Line(world.store, meet))
+    del world.store.objects[generation_key(CHANNEL, 1)]
+    world.store.created.clear()
+    world.publisher("init").begin(ChannelState())
+    assert world.publish("machine", "greeting", prompt(1)).generation == 2
+    assert len(check_store(world)) == 2
+
+
+def test_a_publish_holds_its_machines_lock(world):
+    held = []
+
+    def meet(_):
+        descriptor = open_lock(world.folder / "machine" / f"{CHANNEL}.lock")
+        held.append(not try_lock(descriptor))
+        os.close(descriptor)
+        return ""
+
+    world.publish("machine", "greeting", prompt(1), store=Line(world.store, meet))
+    assert held
+    assert all(held)
