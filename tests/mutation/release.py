@@ -391,13 +391,6 @@ CONTROLS = (
     # The store
     Control("an object's size", "store.py", "if length > max_bytes:", "if False:", (UNIT + "test_store.py",)),
     Control(
-        "an object's whole length",
-        "store.py",
-        "if len(data) != length:",
-        "if False:",
-        (UNIT + "test_store.py", "tests/reliability/test_faults.py"),
-    ),
-    Control(
         "a write's checksum",
         "store.py",
         ', "ChecksumSHA256": _checksum(data)}',
