@@ -221,8 +221,7 @@ class S3Store:
                     expected=f"<= {max_bytes} bytes",
                     actual=f"{length} bytes",
                 )
-            data = bytes(body.read())
-        return data
+            return bytes(body.read())
 
     def _find_once(self, key: str) -> Found | None:
         from botocore.exceptions import ClientError
