@@ -13,8 +13,8 @@ help: ## List the targets
 demo: $(VENV)/.base ## Run the whole line on embedded data: dataset to served prompt
 	$(BIN)/softprompt demo $(ARGS)
 
-test: $(VENV)/.dev ## Run the default tests (under ten minutes on two cores)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run the default tests, two at a time
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 check: lint test ## What CI runs: lint, then test
 

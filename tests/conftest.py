@@ -17,6 +17,17 @@ hypothesis.settings.load_profile("unhurried")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+PIPELINE_RUNS = {"passed_run", "run_after_kill", "rejected_run"}
+"""Fixtures that take a minute each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests file by file; what shares a pipeline's run stays in one of them (`--dist loadgroup`)."""
+    for item in items:
+        runs = PIPELINE_RUNS.intersection(getattr(item, "fixturenames", ()))
+        item.add_marker(pytest.mark.xdist_group("runs" if runs else str(item.path)))
+
+
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the developer's own state."""
