@@ -27,7 +27,7 @@ from softprompt.template import template_fields
 PromptKind = Literal["shallow", "deep"]
 Loss = Literal["answers", "likelihood"]
 Reparameterisation = Literal["none", "residual", "mlp"]
-Optimiser = Literal["adamw", "adafactor"]
+Optimiser = Literal["adamw", "adafactor", "soap"]
 ValidationMetric = Literal["accuracy", "loss"]
 FairnessMethod = Literal["gap", "adversary"]
 RowAction = Literal["refuse", "drop", "warn", "ignore"]
@@ -35,6 +35,7 @@ SetAction = Literal["refuse", "warn", "ignore"]
 
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
+OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap"}
 """What was best on Banking77 (docs/tuning-log.md)."""
 FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
 """What halved the gap on tickets with a planted one (docs/fairness.md)."""
@@ -338,8 +339,9 @@ class TrainingSpec(Document):
     """Rows a step, over all workers."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows computed at once, a worker, to save memory; gradients are accumulated. Default: all of its rows."""
-    optimiser: Optimiser = "adamw"
-    """`adamw` (Loshchilov & Hutter 2019), or `adafactor` (Shazeer & Stern 2018), which keeps less state."""
+    optimiser: Optimiser | None = None
+    """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, or `soap` (Vyas et al.
+    2024), Adam in the basis of each head's gradients. Default: `soap` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
     is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
@@ -511,7 +513,9 @@ class Recipe(Document):
         rate = candidate.learning_rate or self.training.learning_rate or LEARNING_RATES[self.prompt.kind]
         warmup = self.training.steps // 10 if self.training.warmup_steps is None else None
         fairness = self._fairness_of(candidate)
+        optimiser = self.training.optimiser or OPTIMISERS[self.prompt.kind]
         given = {"seed": candidate.seed, "learning_rate": rate, "warmup_steps": warmup, "fairness": fairness}
+        given |= {"optimiser": optimiser}
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def _fairness_of(self, candidate: Candidate) -> FairnessSpec | None:

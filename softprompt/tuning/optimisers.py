@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from softprompt.recipe import TrainingSpec
 from softprompt.tuning.parameterisation import NETWORK
+from softprompt.tuning.soap import Soap
 
 NETWORK_LEARNING_RATE = 0.01
 """Of a network's weights, as a share of the vectors' rate."""
@@ -22,6 +23,8 @@ def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Op
         module: Whose parameters are trained.
     """
     groups = named_groups(module)
+    if training.optimiser == "soap":
+        return Soap(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
     if training.optimiser == "adamw":
         return torch.optim.AdamW(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
     from transformers.optimization import Adafactor
@@ -59,7 +62,7 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tenso
         parameter_name, slot = name.rsplit(".", 1)
         group = next(group for group in optimiser.param_groups if group["name"] == parameter_name)
         parameter = group["params"][0]
-        # AdamW keeps its step on the CPU as a tensor, Adafactor as a number.
+        # AdamW keeps its step on the CPU as a tensor, the others as a number.
         plain = slot in ("step", "RMS") and not isinstance(optimiser, torch.optim.AdamW)
         optimiser.state[parameter][slot] = (
             value.item() if plain else value.to("cpu" if slot == "step" else parameter.device).clone()

@@ -3,6 +3,8 @@
 Activations are not in it: they follow the batch, and `tests/bench/train_step.py` measures them.
 """
 
+from collections.abc import Sequence
+
 BYTES_OF_MOMENTS = 2 * 4
 """Adam's mean and square of a gradient (Kingma & Ba 2015), float32 whatever the number's own format."""
 
@@ -17,13 +19,24 @@ def training_state_bytes(num_trained: int, gradient_bytes: int = 4) -> int:
     return num_trained * (gradient_bytes + BYTES_OF_MOMENTS)
 
 
-def share_of_full_fine_tuning(prompt_numbers: int, base_parameters: int, base_bytes: int = 4) -> float:
+def basis_numbers(shape: Sequence[int]) -> int:
+    """Numbers of the covariances and bases, each `[D, D]`, that `softprompt.tuning.soap` keeps for a prompt of this shape."""
+    if len(shape) != 5:
+        return 0
+    layers, pair, _, heads, size = shape
+    return 2 * layers * pair * heads * size**2
+
+
+def share_of_full_fine_tuning(
+    prompt_numbers: int, base_parameters: int, base_bytes: int = 4, *, num_basis_numbers: int = 0
+) -> float:
     """A prompt's training state over that of training the whole base.
 
     Args:
         prompt_numbers: Numbers of one candidate: `P * H` (shallow) or `L * 2 * P * N * D` (deep).
         base_parameters: Parameters of the base, tied ones once.
         base_bytes: Of one parameter, and so of its gradient: 4 for float32, 2 for bfloat16.
+        num_basis_numbers: What the prompt's optimiser keeps beside Adam's moments, float32.
 
     Returns:
         Between 0 and 1 for a prompt smaller than its base; 0.01 is one per cent.
@@ -33,4 +46,4 @@ def share_of_full_fine_tuning(prompt_numbers: int, base_parameters: int, base_by
     """
     if base_parameters < 1:
         raise ValueError(f"a base model has parameters, got {base_parameters}")
-    return training_state_bytes(prompt_numbers) / training_state_bytes(base_parameters, base_bytes)
+    return (training_state_bytes(prompt_numbers) + 4 * num_basis_numbers) / training_state_bytes(base_parameters, base_bytes)

@@ -6,7 +6,7 @@ from typing import Any
 from softprompt.artifact import Answer, PromptFile, TemplateExample
 from softprompt.errors import SoftpromptError
 from softprompt.progress import MetricSink, tell
-from softprompt.recipe import TrainingSpec
+from softprompt.recipe import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of
@@ -15,7 +15,7 @@ from softprompt.tuning.ray_train import train_on_ray
 from softprompt.tuning.ray_worker import STEP
 from softprompt.tuning.report import write_training_report
 from softprompt.tuning.training_log import CandidateResult, TrainingLog
-from softprompt.tuning.training_memory import share_of_full_fine_tuning
+from softprompt.tuning.training_memory import basis_numbers, share_of_full_fine_tuning
 
 
 def tune_prompt(
@@ -103,7 +103,8 @@ def build_prompt(resolved: ResolvedRecipe, state: PopulationState, facts: dict[s
 
 def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any], file: PromptFile) -> TrainingLog:
     assert state.outcome is not None
-    training = resolved.recipe.training
+    training = resolved.recipe.training_of(Candidate())
+    assert training.optimiser is not None, "Recipe.training_of() fills it in"
     seconds = sum(run.loop.measurements[-1].seconds for run in state.runs)
     return TrainingLog(
         prompt=file.digest,
@@ -117,7 +118,10 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         trainable_parameters=file.values.size,
         total_parameters=facts["total_parameters"],
         added_memory_share=share_of_full_fine_tuning(
-            file.values.size, facts["total_parameters"], 2 if resolved.recipe.base_model.dtype == "bfloat16" else 4
+            file.values.size,
+            facts["total_parameters"],
+            2 if resolved.recipe.base_model.dtype == "bfloat16" else 4,
+            num_basis_numbers=basis_numbers(file.values.shape) if training.optimiser == "soap" else 0,
         ),
         base_digest_before=facts["base_digest_before"],
         base_digest_after=facts["base_digest_after"],
