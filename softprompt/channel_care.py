@@ -6,23 +6,23 @@ from pathlib import Path
 
 from softprompt.errors import InvalidRequest
 from softprompt.registry_release import version_facts
-from softprompt.release.audit import AuditLog
-from softprompt.release.audit_report import examine_audit
+from softprompt.release.audit.log import AuditLog
+from softprompt.release.audit.report import examine_audit
+from softprompt.release.care.gc import Collection, collect_garbage
+from softprompt.release.care.history import History, read_history
+from softprompt.release.care.init_channel import InitOutcome, init_channel
+from softprompt.release.care.restore import Restored, restore_channel
+from softprompt.release.care.revoke import as_patch, edits_to_revoke, revoke_and_publish
+from softprompt.release.care.trace import Sources, Trace, trace_prompt
+from softprompt.release.care.verify_store import Verification, verify_store
 from softprompt.release.channel import ChannelLog
-from softprompt.release.checkout import run_git
-from softprompt.release.commit_source import CommitSource
-from softprompt.release.gc import Collection, collect_garbage
-from softprompt.release.history import History, read_history
-from softprompt.release.init_channel import InitOutcome, init_channel
-from softprompt.release.policy import read_policy
+from softprompt.release.planning.policy import read_policy
+from softprompt.release.promotion.checkout import run_git
+from softprompt.release.promotion.commit_source import CommitSource
 from softprompt.release.publisher import Published
-from softprompt.release.restore import Restored, restore_channel
-from softprompt.release.revoke import as_patch, edits_to_revoke, revoke_and_publish
 from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.store import open_store
-from softprompt.release.trace import Sources, Trace, trace_prompt
 from softprompt.release.trust import load_trust_root
-from softprompt.release.verify_store import Verification, verify_store
 from softprompt.settings import Settings
 from softprompt.trusted import newest_trust_root
 

@@ -13,9 +13,9 @@ from softprompt.data.dataset import read_manifest
 from softprompt.data.input_digests import seen_inputs
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import InvalidRequest
-from softprompt.release.init_channel import ROOT_KEY_FILE, allow_audit, init_channel
+from softprompt.release.care.init_channel import ROOT_KEY_FILE, allow_audit, init_channel
 from softprompt.release.layout import blob_key
-from softprompt.release.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
+from softprompt.release.planning.policy import LAPTOP_POLICY, POLICY_FILE, read_policy
 from softprompt.release.publish_prompt import PublishOutcome, publish_prompt
 from softprompt.release.reader import Reader
 from softprompt.release.statement import Served, Verdict

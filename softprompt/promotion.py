@@ -16,19 +16,19 @@ from typing import Literal
 from softprompt.errors import InvalidRequest, VerificationFailed
 from softprompt.registry_release import review_lookup, set_aliases
 from softprompt.registry_review import version_to_review
-from softprompt.release.approvals import Proposal, find_approved, proposals
 from softprompt.release.channel import ChannelLog, newest
-from softprompt.release.checkout import Checkout, run_git
-from softprompt.release.desired_file import Edit, edit_desired, remove_desired
-from softprompt.release.forge import Forge, forge_of, open_pull_request
-from softprompt.release.node_reports import ask_nodes
-from softprompt.release.plan_report import ChannelPlan, PlanReport
-from softprompt.release.policy import POLICY_FILE, Desired, read_desired, read_policy
-from softprompt.release.propose import Proposed, propose_change
+from softprompt.release.planning.policy import POLICY_FILE, Desired, read_desired, read_policy
+from softprompt.release.promotion.approvals import Proposal, find_approved, proposals
+from softprompt.release.promotion.checkout import Checkout, run_git
+from softprompt.release.promotion.desired_file import Edit, edit_desired, remove_desired
+from softprompt.release.promotion.forge import Forge, forge_of, open_pull_request
+from softprompt.release.promotion.node_reports import ask_nodes
+from softprompt.release.promotion.plan_report import ChannelPlan, PlanReport
+from softprompt.release.promotion.propose import Proposed, propose_change
+from softprompt.release.promotion.reconciler import apply_channel, plan_channel
+from softprompt.release.promotion.status import ChannelStatus, answering, channel_status
 from softprompt.release.publish_prompt import PublishOutcome
-from softprompt.release.reconciler import apply_channel, plan_channel
 from softprompt.release.statement import Generation
-from softprompt.release.status import ChannelStatus, answering, channel_status
 from softprompt.release.store import open_store
 from softprompt.settings import Settings
 from softprompt.trusted import newest_trust_root

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from softprompt.promotion import Applied, apply
 from softprompt.release.channel import ChannelLog, newest
-from softprompt.release.checkout import Checkout
-from softprompt.release.health import Health, Seen, health_server
 from softprompt.release.layout import RENEW_SECONDS
-from softprompt.release.mirror import Mirror
-from softprompt.release.propose import ENVIRONMENTS
+from softprompt.release.promotion.checkout import Checkout
+from softprompt.release.promotion.health import Health, Seen, health_server
+from softprompt.release.promotion.mirror import Mirror
+from softprompt.release.promotion.propose import ENVIRONMENTS
+from softprompt.release.promotion.watch import watch
 from softprompt.release.statement import Generation, parse_time
 from softprompt.release.store import open_store
 from softprompt.release.trust import load_trust_root
-from softprompt.release.watch import watch
 from softprompt.settings import Settings
 from softprompt.trusted import newest_trust_root
 

@@ -514,8 +514,13 @@ class Recipe(Document):
         warmup = self.training.steps // 10 if self.training.warmup_steps is None else None
         fairness = self._fairness_of(candidate)
         optimiser = self.training.optimiser or OPTIMISERS[self.prompt.kind]
-        given = {"seed": candidate.seed, "learning_rate": rate, "warmup_steps": warmup, "fairness": fairness}
-        given |= {"optimiser": optimiser}
+        given = {
+            "seed": candidate.seed,
+            "learning_rate": rate,
+            "warmup_steps": warmup,
+            "optimiser": optimiser,
+            "fairness": fairness,
+        }
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
 
     def _fairness_of(self, candidate: Candidate) -> FairnessSpec | None:

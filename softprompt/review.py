@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from softprompt.errors import InvalidRequest
 from softprompt.registry_review import ReviewedVersion, set_review, version_to_review, versions_to_review
-from softprompt.release.audit import AuditLog
-from softprompt.release.audit_record import MOST_NOTE_CHARACTERS, Judgement, Recorded
-from softprompt.release.audit_report import AuditReport, examine_audit
+from softprompt.release.audit.log import AuditLog
+from softprompt.release.audit.record import MOST_NOTE_CHARACTERS, Judgement, Recorded
+from softprompt.release.audit.report import AuditReport, examine_audit
 from softprompt.release.signers import KeySource, open_signer
 from softprompt.release.store import open_store
 from softprompt.settings import Settings

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from softprompt.artifact import PromptFile
 from softprompt.cli import app
 from softprompt.documents import canonical_json
+from softprompt.release.care.init_channel import init_channel
 from softprompt.release.channel import ChannelLog, newest
-from softprompt.release.init_channel import init_channel
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.statement import Generation, format_time
 from softprompt.release.store import S3Store, open_store

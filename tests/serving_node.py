@@ -14,9 +14,9 @@ from softprompt.artifact import Answer, PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.engine.encoding import TextEncoder
 from softprompt.release.blobs import prompt_blobs
+from softprompt.release.care.init_channel import init_channel, publishing_key_file
 from softprompt.release.channel import ChannelLog
-from softprompt.release.init_channel import init_channel, publishing_key_file
-from softprompt.release.plan import Plan
+from softprompt.release.planning.plan import Plan
 from softprompt.release.publisher import Publisher
 from softprompt.release.reader import Reader
 from softprompt.release.statement import Approval, ChannelState, Served, Share

@@ -15,7 +15,7 @@ from softprompt.settings import Settings
 
 if TYPE_CHECKING:
     from softprompt.promotion import Applied, Offer, Wish
-    from softprompt.release.plan_report import ChannelPlan
+    from softprompt.release.promotion.plan_report import ChannelPlan
 
 release = typer.Typer(no_args_is_help=True, help="Bring approved prompts to a channel, by pull request.")
 app.add_typer(release, name="release")
@@ -97,7 +97,7 @@ def plan(
     """
     from softprompt.deployment import laptop
     from softprompt.promotion import plan as plan_here
-    from softprompt.release.plan_report import plan_markdown
+    from softprompt.release.promotion.plan_report import plan_markdown
 
     with readable_errors():
         refuse_missing_folders(json_file, markdown)
@@ -134,7 +134,7 @@ def apply(
     """
     from softprompt.deployment import laptop
     from softprompt.promotion import apply as apply_here
-    from softprompt.release.plan_report import REFUSED
+    from softprompt.release.promotion.plan_report import REFUSED
 
     with readable_errors(), laptop(Settings.from_environment()):
         if watch:
@@ -195,7 +195,7 @@ def _print_offer(offer: "Offer", wish: "Wish") -> None:
 
 
 def _print_plan(found: "ChannelPlan") -> None:
-    from softprompt.release.plan_report import plan_lines
+    from softprompt.release.promotion.plan_report import plan_lines
 
     for kind, line in plan_lines(found):
         _say(MARKS.get(kind, f"  {kind} ") + line, STYLES[kind])

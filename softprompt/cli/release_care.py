@@ -14,9 +14,9 @@ from softprompt.settings import Settings
 
 if TYPE_CHECKING:
     from softprompt.documents import Document
-    from softprompt.release.history import History
-    from softprompt.release.trace import Trace
-    from softprompt.release.verify_store import Verification
+    from softprompt.release.care.history import History
+    from softprompt.release.care.trace import Trace
+    from softprompt.release.care.verify_store import Verification
 
 Store = Annotated[
     str, typer.Option("--store", help="Another store: s3://BUCKET or s3://BUCKET/PREFIX.", show_default="SOFTPROMPT_STORE")

@@ -102,7 +102,7 @@ def add_channel(
     """Let the trust root know a channel and its publishing key; `release init` then makes the first generation elsewhere."""
     import uuid
 
-    from softprompt.release.root_changes import with_channel
+    from softprompt.release.care.root_changes import with_channel
     from softprompt.release.signers import read_public_half
 
     def changes(old: "TrustRoot") -> dict[str, Any]:
@@ -124,7 +124,7 @@ def add_key(
     life_days: LifeDays = None,
 ) -> None:
     """Allow a further key."""
-    from softprompt.release.root_changes import with_audit_key, with_publishing_key
+    from softprompt.release.care.root_changes import with_audit_key, with_publishing_key
     from softprompt.release.signers import read_public_half
 
     def changes(old: "TrustRoot") -> dict[str, Any]:
@@ -160,8 +160,8 @@ def revoke_key(
     from contextlib import nullcontext
 
     from softprompt.deployment import laptop
-    from softprompt.release.key_revocation import full_key_id, last_good_of, last_record_of, what_follows
-    from softprompt.release.root_changes import without_audit_key, without_publishing_key
+    from softprompt.release.care.key_revocation import full_key_id, last_good_of, last_record_of, what_follows
+    from softprompt.release.care.root_changes import without_audit_key, without_publishing_key
     from softprompt.release.store import open_store
     from softprompt.release.trust import load_trust_root
 
@@ -201,7 +201,7 @@ def raise_minimum(
     life_days: LifeDays = None,
 ) -> None:
     """Forbid everything older than a generation, to nodes without state, too."""
-    from softprompt.release.root_changes import with_minimum
+    from softprompt.release.care.root_changes import with_minimum
 
     _change(lambda old: with_minimum(old, channel, generation), root_key, life_days)
 
@@ -216,7 +216,7 @@ def renew(root_key: RootKey = "", life_days: LifeDays = None) -> None:
 def publish(store: Store = "") -> None:
     """Put every version of the trust root that the store lacks into it; nodes follow from there, one by one."""
     from softprompt.deployment import laptop
-    from softprompt.release.root_changes import publish_trust_root
+    from softprompt.release.care.root_changes import publish_trust_root
     from softprompt.release.store import open_store
 
     settings = settings_with(store)
@@ -229,7 +229,7 @@ def publish(store: Store = "") -> None:
 
 def _change(changes: Any, root_key: str, life_days: int | None, *, new_key: str = "") -> "TrustRoot":
     """Make the next version of this machine's trust root, and say so."""
-    from softprompt.release.root_changes import LIFE_DAYS, change_trust_root, expiry
+    from softprompt.release.care.root_changes import LIFE_DAYS, change_trust_root, expiry
     from softprompt.release.signers import open_signer
     from softprompt.release.trust import load_trust_root
 

@@ -5,8 +5,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from softprompt.release.node_reports import NodeReport
-from softprompt.release.status import ChannelStatus, NameStatus
+from softprompt.release.promotion.node_reports import NodeReport
+from softprompt.release.promotion.status import ChannelStatus, NameStatus
 
 
 def print_status(found: ChannelStatus, console: Console) -> None:

@@ -15,7 +15,7 @@ from softprompt.settings import Settings
 
 if TYPE_CHECKING:
     from softprompt.registry_review import ReviewedVersion
-    from softprompt.release.audit_report import AuditReport
+    from softprompt.release.audit.report import AuditReport
     from softprompt.review import Decided
 
 COLOURS = {"approved": "green", "rejected": "red", "pending": "yellow"}

@@ -14,10 +14,10 @@ from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name
 from softprompt.release.blobs import prompt_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, newest
-from softprompt.release.facts import Change, PromptFacts, prompt_facts
 from softprompt.release.layout import RETENTION_SECONDS, proposal_key
-from softprompt.release.plan import Plan, plan_changes
-from softprompt.release.policy import ChannelPolicy, Desired, DesiredShare, desired_yaml, read_policy
+from softprompt.release.planning.facts import Change, PromptFacts, prompt_facts
+from softprompt.release.planning.plan import Plan, plan_changes
+from softprompt.release.planning.policy import ChannelPolicy, Desired, DesiredShare, desired_yaml, read_policy
 from softprompt.release.publisher import Publisher
 from softprompt.release.roots import current_trust_root
 from softprompt.release.signers import KeySource, open_signer

@@ -31,7 +31,7 @@ from softprompt.release.layout import (
     RENEW_SECONDS,
     generation_key,
 )
-from softprompt.release.plan import Plan
+from softprompt.release.planning.plan import Plan
 from softprompt.release.statement import MAX_SKIPPED, ChannelState, Generation, format_time, parse_time, to_statement
 from softprompt.release.store import probe_conditional_writes
 from softprompt.release.trust import PublicKey

@@ -44,14 +44,15 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    direction = self._direction(_by_head(parameter.grad), self.state[parameter], group["betas"])
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.sub_(_by_head(self._direction(parameter, group)), alpha=group["lr"])  # the same exchange back
+                    parameter.sub_(_by_head(direction), alpha=group["lr"])  # the same exchange, back
         return None
 
-    def _direction(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """Where Adam would go in the turned basis, turned back; `[L, 2, N, P, D]` for a deep prompt."""
-        gradient, state = _by_head(parameter.grad), self.state[parameter]
-        (first, second), turns = group["betas"], gradient.ndim == 5
+    def _direction(self, gradient: Tensor, state: dict[str, Any], betas: tuple[float, float]) -> Tensor:
+        """Where Adam would go in the turned basis, turned back; gradient and result `[L, 2, N, P, D]` for a deep prompt."""
+        first, second = betas
+        turns = gradient.ndim == 5
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
             if turns:
@@ -61,14 +62,13 @@ class Soap(torch.optim.Optimizer):
             state["covariance"].lerp_(gradient.mT @ gradient, 1 - second)
             if state["step"] == 1 or state["step"] % REFRESH_EVERY_STEPS == 0:
                 state["basis"] = torch.linalg.eigh(state["covariance"].double()).eigenvectors.to(gradient.dtype)
-        basis = state["basis"] if turns else None
-        turned = gradient if basis is None else gradient @ basis
         state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_(turned.square(), 1 - second)
-        mean = state["mean"] / (1 - first ** state["step"])
-        root = (state["square"] / (1 - second ** state["step"])).sqrt()
-        if basis is None:
+        state["square"].lerp_((gradient @ state["basis"] if turns else gradient).square(), 1 - second)
+        mean: Tensor = state["mean"] / (1 - first ** state["step"])
+        root: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt()
+        if not turns:
             return mean / (root + EPS)
+        basis: Tensor = state["basis"]
         usual = root.square().mean(dim=(-2, -1), keepdim=True).sqrt()
         return (mean @ basis / (root + RELATIVE_EPS * usual + EPS**2)) @ basis.mT
 

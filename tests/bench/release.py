@@ -23,7 +23,7 @@ import numpy as np
 
 from softprompt.artifact import PromptFile
 from softprompt.release.blobs import prompt_blobs
-from softprompt.release.plan import Plan
+from softprompt.release.planning.plan import Plan
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.statement import ChannelState, Generation, Served, Share
 from softprompt.release.store import S3Store

@@ -37,8 +37,8 @@ from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.fetch import fetch_base
-from softprompt.release.init_channel import init_channel, publishing_key_file
-from softprompt.release.policy import LAPTOP_POLICY
+from softprompt.release.care.init_channel import init_channel, publishing_key_file
+from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store

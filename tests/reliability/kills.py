@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.release import publisher as publisher_module
-from softprompt.release.plan import Plan
+from softprompt.release.planning.plan import Plan
 from softprompt.release.publisher import Publisher
 from softprompt.release.store import PROBE_KEY, S3Store
 from tests.reliability import world as world_module

@@ -13,9 +13,9 @@ from securesystemslib.signer import CryptoSigner
 
 from softprompt.documents import canonical_json
 from softprompt.errors import InvalidRequest, PublishUnknown, SoftpromptError, StoreUnavailable, VerificationFailed
-from softprompt.release.checkout import Checkout, check_order
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, LIFE_SECONDS, generation_key
-from softprompt.release.plan import Plan
+from softprompt.release.planning.plan import Plan
+from softprompt.release.promotion.checkout import Checkout, check_order
 from softprompt.release.statement import format_time
 from tests.reliability.forgery import next_generation, put_next, signed, state_of
 from tests.reliability.memory_store import Call, Crash, Line, MemoryStore

@@ -22,8 +22,8 @@ from securesystemslib.signer import CryptoSigner
 from softprompt.artifact import PromptFile
 from softprompt.release.blobs import prompt_blobs
 from softprompt.release.channel import ChannelLog
-from softprompt.release.plan import Change, Plan, PromptFacts, plan_changes
-from softprompt.release.policy import ChannelPolicy
+from softprompt.release.planning.plan import Change, Plan, PromptFacts, plan_changes
+from softprompt.release.planning.policy import ChannelPolicy
 from softprompt.release.publisher import Published, Publisher
 from softprompt.release.reader import Reader
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, Share

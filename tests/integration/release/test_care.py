@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from softprompt.artifact import PromptFile
 from softprompt.cli import app
-from softprompt.release.policy import LAPTOP_POLICY
+from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.reader import Reader
 from softprompt.release.s3_client import s3_client

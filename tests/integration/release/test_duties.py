@@ -25,19 +25,19 @@ from botocore.credentials import Credentials
 from softprompt.artifact import PromptFile
 from softprompt.documents import sha256_hex
 from softprompt.errors import StoreUnavailable
-from softprompt.release.audit import AuditLog
-from softprompt.release.audit_record import Judgement
-from softprompt.release.gc import collect_garbage
-from softprompt.release.init_channel import allow_audit, audit_key_file, init_channel, publishing_key_file
+from softprompt.release.audit.log import AuditLog
+from softprompt.release.audit.record import Judgement
+from softprompt.release.care.gc import collect_garbage
+from softprompt.release.care.init_channel import allow_audit, audit_key_file, init_channel, publishing_key_file
+from softprompt.release.care.root_changes import change_trust_root, publish_trust_root
+from softprompt.release.care.verify_store import verify_store
 from softprompt.release.layout import blob_key, generation_key, root_key
-from softprompt.release.policy import LAPTOP_POLICY
+from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.reader import Reader
-from softprompt.release.root_changes import change_trust_root, publish_trust_root
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store
 from softprompt.release.trust import load_signer, load_trust_root
-from softprompt.release.verify_store import verify_store
 
 SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
 TERRAFORM = Path(__file__).parents[3] / "infra" / "terraform"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from softprompt.release.code_owners import file_owners
-from softprompt.release.plan_report import COMMENT_MARK
-from softprompt.release.policy import read_desired, read_policy
+from softprompt.release.planning.policy import read_desired, read_policy
+from softprompt.release.promotion.code_owners import file_owners
+from softprompt.release.promotion.plan_report import COMMENT_MARK
 from tests.promotion import a_prompt
 
 GITOPS = Path(__file__).parents[3] / "infra" / "gitops"

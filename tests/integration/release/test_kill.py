@@ -18,8 +18,8 @@ import pytest
 from softprompt.artifact import PromptFile
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import VerificationFailed
-from softprompt.release.init_channel import init_channel, publishing_key_file
-from softprompt.release.policy import LAPTOP_POLICY
+from softprompt.release.care.init_channel import init_channel, publishing_key_file
+from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.reader import Reader
 from softprompt.release.s3_client import s3_client

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from softprompt.release.policy import ChannelPolicy
+from softprompt.release.planning.policy import ChannelPolicy
 from tests.promotion import Promotion, a_prompt
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "promotion.md").read_text()
@@ -56,7 +56,7 @@ def test_the_example_is_yaml():
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`(?:softprompt_release)?(_\w+?)(?:\{\w+\})?`", GUIDE)) - {"_policy"}))
 def test_every_metric_exists(name):
-    from softprompt.release.health import Health
+    from softprompt.release.promotion.health import Health
 
     families = {family.name for family in Health("x").registry.collect()}
     assert f"softprompt_release{name}".removesuffix("_total") in families

@@ -6,7 +6,7 @@ import pytest
 
 from softprompt.errors import InvalidRequest
 from softprompt.release.layout import RENEW_SECONDS, generation_key
-from softprompt.release.policy import Desired, read_desired
+from softprompt.release.planning.policy import Desired, read_desired
 
 GIT = "schema_version: 1\nauthority: git\n"
 DAY = 24 * 3600

@@ -7,8 +7,7 @@ from securesystemslib.signer import CryptoSigner
 
 from softprompt.documents import sha256_hex
 from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
-from softprompt.release.layout import root_key
-from softprompt.release.root_changes import (
+from softprompt.release.care.root_changes import (
     change_trust_root,
     expiry,
     publish_trust_root,
@@ -16,6 +15,7 @@ from softprompt.release.root_changes import (
     with_publishing_key,
     without_publishing_key,
 )
+from softprompt.release.layout import root_key
 from softprompt.release.roots import RootChain, current_trust_root
 from softprompt.release.statement import format_time
 from softprompt.release.trust import LastGood, PublicKey, TrustRoot, load_signer, load_trust_root, sign_trust_root

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from securesystemslib.signer import CryptoSigner
 
 from softprompt.errors import InvalidRequest, ServiceUnavailable, VerificationFailed
-from softprompt.release.init_channel import init_channel
+from softprompt.release.care.init_channel import init_channel
 from softprompt.release.signers import generate_key, open_signer, public_half, read_public_half
 
 

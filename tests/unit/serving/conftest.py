@@ -10,8 +10,8 @@ from softprompt.artifact import Answer, PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.engine.encoding import TextEncoder
-from softprompt.release.init_channel import init_channel, publishing_key_file
-from softprompt.release.policy import LAPTOP_POLICY
+from softprompt.release.care.init_channel import init_channel, publishing_key_file
+from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.reader import Reader
 from softprompt.release.store import S3Store, open_store

@@ -6,7 +6,7 @@ import torch
 from softprompt.tuning.soap import REFRESH_EVERY_STEPS, Soap
 from softprompt.tuning.training_memory import basis_numbers
 
-L, P, N, D = 2, 3, 2, 4
+L, P, N, D = 2, 5, 2, 4
 BETAS = (0.5, 0.95)
 
 

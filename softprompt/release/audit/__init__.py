@@ -1,0 +1,1 @@
+"""Review decisions: signed, numbered records in the store, each naming the one before it."""
