@@ -52,7 +52,8 @@ class Blobs:
                 where=f"{self._store.uri}, key {blob_key(digest)}",
                 expected=f"sha256 {digest}",
                 actual=actual,
-                hint="Publish the prompt again, or roll back to one that is whole.",
+                hint="Publish the same prompt again: that puts its blobs back, also where the channel serves it already. Or roll "
+                "back to a whole one. `softprompt release restore` from a copy of the channel brings back what is missing, too.",
             )
         if self._folder:
             write_durably(self._folder / digest, data)
@@ -93,6 +94,27 @@ def put_blobs(store: ObjectStore, blobs: Mapping[str, bytes], *, kept: Collectio
             store.put(blob_key(digest), blobs[digest])
 
     at_once(put, [digest for digest in blobs if digest not in kept])
+
+
+def mend_blobs(store: ObjectStore, blobs: Mapping[str, bytes]) -> None:
+    """Put back whatever of these is missing in the store or has changed there, for a state that is not published anew.
+
+    Args:
+        store: Where to.
+        blobs: By sha256.
+
+    Raises:
+        StoreUnavailable: One of them could not be read or written.
+    """
+    there = Blobs(store)
+
+    def mend(digest: str) -> None:
+        try:
+            there.read(digest, max_bytes=len(blobs[digest]))
+        except VerificationFailed:
+            store.put(blob_key(digest), blobs[digest])
+
+    at_once(mend, blobs)
 
 
 def named_blobs(state: ChannelState, at_hand: Mapping[str, bytes]) -> frozenset[str]:

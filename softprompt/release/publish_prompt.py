@@ -12,7 +12,7 @@ from softprompt.artifact import PromptFile
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRequest
 from softprompt.recipe import Name
-from softprompt.release.blobs import prompt_blobs, put_blobs
+from softprompt.release.blobs import mend_blobs, prompt_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.layout import RETENTION_SECONDS, proposal_key
 from softprompt.release.planning.facts import Change, PromptFacts, prompt_facts
@@ -159,6 +159,7 @@ def _propose(
     if plan.outcome == "refused":
         return PublishOutcome(outcome="refused", channel=log.channel, generation=0, prompt_digest=digest, reasons=plan.reasons)
     if plan.outcome == "unchanged":
+        mend_blobs(log.store, blobs)
         return PublishOutcome(outcome="unchanged", channel=log.channel, generation=generation.generation, prompt_digest=digest)
     put_blobs(log.store, blobs)
     text = desired_yaml(_desired(plan.state, name))

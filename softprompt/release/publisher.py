@@ -19,7 +19,7 @@ from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
 from softprompt.recipe import Name
 from softprompt.release import envelope
-from softprompt.release.blobs import named_blobs, put_blobs
+from softprompt.release.blobs import mend_blobs, named_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, Head, Signed, verify_generation
 from softprompt.release.commit import commit, read_back
 from softprompt.release.durable import file_lock, read_if_there, remove_durably, write_durably
@@ -90,7 +90,7 @@ class Publisher:
 
         Args:
             decide: Plans from the newest generation.
-            blobs: What the planned state needs, by sha256; written before the commit.
+            blobs: What the planned state needs, by sha256; written before the commit, and put back if they were lost.
             git_commit: What the plan was computed from, where Git is the authority.
 
         Raises:
@@ -108,6 +108,8 @@ class Publisher:
                 plan = decide(head.signed.generation)
                 if plan.outcome == "refused":
                     return Published(outcome="refused", generation=number, reasons=plan.reasons)
+                if plan.outcome == "unchanged" and attempt == 0:
+                    mend_blobs(self._log.store, blobs)
                 if plan.outcome == "unchanged" and not self._is_old(head.signed.generation):
                     return Published(outcome="unchanged", generation=number)
                 if attempt == 0:

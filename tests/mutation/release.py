@@ -23,7 +23,7 @@ INVARIANTS = "tests/reliability/test_invariants.py"
 RECOVERY = "tests/reliability/test_recovery.py"
 ORDERS = "tests/reliability/test_interleavings.py"
 UNIT = "tests/unit/release/"
-AUDIT = UNIT + "test_audit.py"
+AUDIT = UNIT + "audit/test_log.py"
 
 
 class Control(NamedTuple):
@@ -259,7 +259,7 @@ CONTROLS = (
     ),
     Control(
         "only what is named is loaded",
-        "reader.py",
+        "snapshot.py",
         "if digest not in self.statement.state.digests:",
         "if False:",
         (UNIT + "test_reader.py", UNIT + "test_publish_prompt.py"),
@@ -345,7 +345,7 @@ CONTROLS = (
         "publisher.py",
         'if plan.outcome == "unchanged" and not self._is_old(head.signed.generation):',
         'if plan.outcome == "unchanged":',
-        (UNIT + "test_publish_prompt.py", UNIT + "test_publisher.py", UNIT + "test_reconciler.py"),
+        (UNIT + "test_publish_prompt.py", UNIT + "test_publisher.py", UNIT + "promotion/test_reconciler.py"),
     ),
     Control(
         "a refused plan is not published",
@@ -413,7 +413,7 @@ CONTROLS = (
     ),
     Control(
         "the order of commits",
-        "checkout.py",
+        "promotion/checkout.py",
         "if before and not checkout.follows(before, now):",
         "if False:",
         (INVARIANTS + "::test_i11_a_later_commit_is_never_replaced_by_an_earlier_one",),
@@ -428,7 +428,7 @@ CONTROLS = (
     # Review decisions
     Control(
         "an audit key is one of the trust root's",
-        "audit_record.py",
+        "audit/record.py",
         "key = next((allowed[key_id] for key_id in named if key_id in allowed), None)",
         "key = next((one for one in (*allowed.values(), *trust.keys_for(channel)) if one.keyid in named), None)",
         (AUDIT + "::test_a_key_that_is_not_for_audit_signs_no_decision",),
@@ -442,14 +442,14 @@ CONTROLS = (
     ),
     Control(
         "the signature of a review decision",
-        "audit_record.py",
+        "audit/record.py",
         "record = STATEMENT.read(envelope.verify(data, [key], source=source), source=source)",
         "record = STATEMENT.read(envelope.peek(data, source=source), source=source)",
         (AUDIT + "::test_altered_bytes_are_named_and_so_is_the_break_in_the_chain",),
     ),
     Control(
         "a review decision's channel and number",
-        "audit_record.py",
+        "audit/record.py",
         "if expected != actual:",
         "if False:",
         (AUDIT + "::test_a_record_in_anothers_place_is_named",),
@@ -463,49 +463,49 @@ CONTROLS = (
     ),
     Control(
         "the link to the review decision before",
-        "audit_report.py",
+        "audit/report.py",
         "if digest != record.previous:",
         "if False:",
         (AUDIT + "::test_a_record_that_its_signer_writes_anew_breaks_the_chain",),
     ),
     Control(
         "the order of review decisions in time",
-        "audit_report.py",
+        "audit/report.py",
         "if parse_time(record.decided) < parse_time(decided):",
         "if False:",
         (AUDIT + "::test_an_older_time_than_the_one_before_is_named",),
     ),
     Control(
         "review decisions that are passed over",
-        "audit_report.py",
+        "audit/report.py",
         "if passed_over:",
         "if False:",
         (AUDIT + "::test_passing_over_a_decision_that_verifies_is_named",),
     ),
     Control(
         "missing review decisions",
-        "audit_report.py",
+        "audit/report.py",
         "for number in range(1, max(found, default=0)) if number not in objects",
         "for number in ()",
         (AUDIT + "::test_a_missing_decision_is_named",),
     ),
     Control(
         "who may record a decision",
-        "audit.py",
+        "audit/log.py",
         "if allowed.get(key.keyid) != PublicKey.of(key):",
         "if False:",
         (AUDIT + "::test_a_key_under_another_keys_id_is_no_use",),
     ),
     Control(
         "the clock of a reviewer",
-        "audit.py",
+        "audit/log.py",
         "if before and now < decided - CLOCK_SKEW_SECONDS:",
         "if False:",
         (AUDIT + "::test_a_clock_that_is_behind_is_refused_and_a_little_behind_is_not",),
     ),
     Control(
         "a decision that is there already",
-        "audit.py",
+        "audit/log.py",
         "if known and known.record.judgement == judgement:",
         "if False:",
         (AUDIT + "::test_the_same_decision_again_is_no_second_one_and_another_is",),

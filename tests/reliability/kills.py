@@ -276,22 +276,24 @@ class Harness:
 @contextmanager
 def undone() -> Iterator[None]:
     """Take a fault out of this process again."""
-    kept = (publisher_module.put_blobs, Publisher._commit, Publisher._recover, world_module.decision)
+    kept = (publisher_module.put_blobs, publisher_module.commit, Publisher._commit, Publisher._recover, world_module.decision)
     try:
         yield
     finally:
-        publisher_module.put_blobs, Publisher._commit, Publisher._recover, world_module.decision = kept
+        publisher_module.put_blobs, publisher_module.commit, Publisher._commit, Publisher._recover, world_module.decision = kept
 
 
 def generation_before_blobs() -> None:
     """A null control: this publisher commits first and writes the blobs then."""
-    later: dict[str, bytes] = {}
+    later: list[tuple[Any, Any]] = []
     put, commit = publisher_module.put_blobs, Publisher._commit
-    publisher_module.put_blobs = lambda _, blobs, **__: later.update(blobs)
+    publisher_module.put_blobs = lambda store, blobs, **_: later.append((store, blobs))
 
     def commit_first(self: Publisher, generation: Any) -> bool:
         won = commit(self, generation)
-        put(self._log.store, later)
+        for store, blobs in later:
+            if store is self._log.store:  # what a publish that crashed has left stays unwritten
+                put(store, blobs)
         return won
 
     Publisher._commit = commit_first

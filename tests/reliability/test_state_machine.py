@@ -7,14 +7,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from softprompt.errors import PublishUnknown, SoftpromptError, StoreUnavailable
+from softprompt.release import publisher as publisher_module
 from softprompt.release.layout import CLOCK_SKEW_SECONDS, LIFE_SECONDS
 from softprompt.release.statement import format_time
 from tests.reliability.forgery import next_generation, put_next, signed
+from tests.reliability.kills import generation_before_blobs, undone
 from tests.reliability.memory_store import Call, Crash, Line, MemoryStore
 from tests.reliability.world import CHANNEL, World, chain, changes, check_store, meaning, prompt
 
@@ -47,6 +49,7 @@ class Release(RuleBasedStateMachine):
         except (PublishUnknown, Crash, StoreUnavailable):
             return None
         links = {one["generation"]: one for one in chain(self.world)}
+        assert told.generation in links, "what was acknowledged is there"
         assert meaning(links[told.generation], name) == prompt(seed).digest, "it is what it was told to be"
         self.acknowledged[told.generation] = links[told.generation]["publish_id"]
         return told
@@ -198,6 +201,16 @@ class Release(RuleBasedStateMachine):
             assert self.world.store.objects[key] == data, "I3"
 
 
+def overwrites():
+    """A null control: whoever comes last wins."""
+    publisher_module.commit = lambda store, key, data, **_: store.put(key, data) or True
+
+
+def believes_what_is_unclear():
+    """A null control: no answer is taken for a good one."""
+    publisher_module.commit = lambda store, key, data, **_: store.create(key, data) != "refused"
+
+
 SHORT = settings(
     max_examples=12, stateful_step_count=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -210,3 +223,12 @@ def test_the_invariants_hold_after_each_step():
 @pytest.mark.slow
 def test_the_invariants_hold_after_each_step_for_long():
     run_state_machine_as_test(Release, settings=settings(SHORT, max_examples=400, stateful_step_count=40))
+
+
+@pytest.mark.parametrize("fault", [generation_before_blobs, overwrites, believes_what_is_unclear])
+def test_the_machine_finds_a_publisher_with_a_known_fault(fault):
+    bounded = settings(SHORT, max_examples=200, derandomize=True, database=None, phases=[Phase.generate], print_blob=False)
+    with undone():
+        fault()
+        with pytest.raises(AssertionError):
+            run_state_machine_as_test(Release, settings=bounded)

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from softprompt.errors import InvalidRequest
-from softprompt.release.layout import RENEW_SECONDS, generation_key
+from softprompt.errors import InvalidRequest, VerificationFailed
+from softprompt.release.layout import RENEW_SECONDS, blob_key, generation_key
 from softprompt.release.planning.policy import Desired, read_desired
 
 GIT = "schema_version: 1\nauthority: git\n"
@@ -32,6 +32,20 @@ def test_publishing_what_is_served_writes_nothing(any_channel, make_prompt):
     again = any_channel.publish(make_prompt())
     assert (again.outcome, again.generation) == ("unchanged", 2)
     assert sorted(any_channel.store.list("")) == before
+
+
+@pytest.mark.parametrize("authority", ["pipeline", "git"])
+def test_publishing_what_is_served_puts_lost_blobs_back(channel, make_prompt, authority):
+    prompt = make_prompt()
+    channel.publish(prompt)
+    lost, changed = prompt.digest, prompt.manifest.parts[0].sha256
+    channel.store.delete(blob_key(lost), version="")
+    channel.store.put(blob_key(changed), b"other bytes")
+    with pytest.raises(VerificationFailed, match=r"(?s)does not verify|missing.*Publish the same prompt again"):
+        channel.reader("bad").refresh()
+    channel.write_policy(f"schema_version: 1\nauthority: {authority}\n")
+    assert channel.publish(prompt).outcome == "unchanged"
+    assert channel.reader("good").refresh().load(prompt.digest) == prompt
 
 
 def test_other_evidence_is_another_generation_of_the_same_prompt(channel, make_prompt):

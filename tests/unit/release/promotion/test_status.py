@@ -7,13 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from rich.console import Console
-from tests.unit.release.promotion.test_reconciler import Repository
 
 from softprompt.cli.release_status import print_status
 from softprompt.errors import InvalidRequest
 from softprompt.release.layout import LIFE_SECONDS
 from softprompt.release.promotion.node_reports import ask_nodes
 from softprompt.release.promotion.status import channel_status
+from tests.unit.release.promotion.test_reconciler import Repository
 
 BASE = "ba5e" * 16
 
