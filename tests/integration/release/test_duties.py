@@ -115,7 +115,7 @@ def _create_user(port, name):
 
 
 class Stores:
-    """The store as each duty sees it. The server keeps 4 KB of policy for a bucket: it has that of the duty asked for last."""
+    """The store as each duty sees it. The server takes no policy of all at once: it has that of the duty asked for last."""
 
     def __init__(self, access):
         self._stores = {duty: S3Store(BUCKET, PREFIX, s3_client(one, read_timeout_seconds=5)) for duty, one in access.items()}

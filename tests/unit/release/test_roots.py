@@ -175,6 +175,24 @@ def test_a_link_that_does_not_verify_is_refused_with_its_reason(ceremony, channe
         current_trust_root(channel.trust_root, channel.store, folder=None, now=channel.clock())
 
 
+def test_an_object_in_the_next_versions_place_stops_publishing_until_it_is_taken_away(ceremony, channel, make_prompt):
+    channel.publish(make_prompt(1))
+    following = channel.reader()
+    following.refresh()
+    put_root(channel, 2, b"junk")
+    snapshot = following.refresh()
+    assert (snapshot.generation, [alarm.reason for alarm in snapshot.alarms]) == (2, ["root"])
+    with pytest.raises(VerificationFailed, match="strict JSON"):
+        channel.publish(make_prompt(2))
+    ceremony.renew()
+    with pytest.raises(InvalidRequest, match="another trust root of this version"):
+        ceremony.publish()
+    channel.store.delete(root_key(2), version="")
+    ceremony.publish()
+    assert channel.publish(make_prompt(2)).outcome == "published"
+    assert following.refresh().alarms == ()
+
+
 def test_publishing_the_root_twice_writes_nothing_more(ceremony):
     ceremony.renew()
     assert ceremony.publish() == (2,)
