@@ -11,7 +11,7 @@ from typing import TypeVar
 from softprompt.artifact import Manifest, PromptFile, read_manifest
 from softprompt.documents import sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.release.durable import read_if_there, write_durably
+from softprompt.release.durable import flush, read_if_there, write_durably
 from softprompt.release.layout import GC_GRACE_SECONDS, blob_key
 from softprompt.release.statement import ChannelState
 from softprompt.release.store import ObjectStore
@@ -28,11 +28,13 @@ class Blobs:
 
     Args:
         store: Where they are.
-        folder: Where verified ones are kept, so that they need no store next time; None: nowhere.
+        folder: Where verified ones are kept, so that they need no store next time; None: nowhere. They are on the disk once
+            `flush` was called; one that a power cut tore before is noticed and read from the store again.
     """
 
     def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store, self._folder = store, folder
+        self._unflushed: list[Path] = []
 
     def read(self, digest: str, *, max_bytes: int) -> bytes:
         """The blob with this sha256.
@@ -56,8 +58,15 @@ class Blobs:
                 "back to a whole one. `softprompt release restore` from a copy of the channel brings back what is missing, too.",
             )
         if self._folder:
-            write_durably(self._folder / digest, data)
+            write_durably(self._folder / digest, data, flushed=False)
+            self._unflushed.append(self._folder / digest)
         return data
+
+    def flush(self) -> None:
+        """Bring what is kept onto the disk, all at once. InvalidRequest: the disk does not take it."""
+        written = tuple(self._unflushed)
+        flush([path for path in written if path.exists()])  # one that was taken away is read from the store again
+        del self._unflushed[: len(written)]
 
     def prompt(self, digest: str) -> PromptFile:
         """The verified prompt with this identity. Raises as `read` does."""
@@ -132,7 +141,7 @@ def named_blobs(state: ChannelState, at_hand: Mapping[str, bytes]) -> frozenset[
     return state.digests | tensors | evidence | {approval.digest for approval in approvals}
 
 
-def at_once(work: Callable[[_T], None], items: Collection[_T]) -> None:
+def at_once(work: Callable[[_T], object], items: Collection[_T]) -> None:
     """Do something to each item, several at a time; after the first error, which is raised, nothing more is begun."""
     if len(items) <= 1:
         for item in items:

@@ -6,7 +6,7 @@ Journals, high-water marks and private keys live in such files. What they mean i
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from softprompt.errors import InvalidRequest, ServiceUnavailable
 LOCK_TIMEOUT_SECONDS = 120.0
 
 
-def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_durably(path: Path, data: bytes, *, mode: int = 0o644, flushed: bool = True) -> None:
     """Replace a file in one step; a reader sees the old bytes or the new, also after a power cut.
 
     Args:
         path: Its folder is made if need be.
         data: The whole new content.
         mode: Permissions, set before the first byte is written.
+        flushed: Whether it is on the disk afterwards; else a power cut may leave anything of it, until `flush` is called.
 
     Raises:
         InvalidRequest: The folder cannot be written.
@@ -33,20 +34,35 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if flushed:
+                os.fsync(file.fileno())
         draft.replace(path)
-        _sync_folder(path.parent)
+        if flushed:
+            _sync(path.parent)
     except OSError as error:
         with suppress(OSError):
             draft.unlink()
         raise InvalidRequest("A file cannot be written.", where=str(path), actual=str(error)) from None
 
 
+def flush(paths: Collection[Path]) -> None:
+    """Bring files onto the disk that were written without; many at once cost little more than one does.
+
+    Raises:
+        InvalidRequest: One of them cannot be.
+    """
+    for path in (*paths, *{path.parent for path in paths}):
+        try:
+            _sync(path)
+        except OSError as error:
+            raise InvalidRequest("A file cannot be written.", where=str(path), actual=str(error)) from None
+
+
 def remove_durably(path: Path) -> None:
     """Take a file away so that it does not come back, also after a power cut. InvalidRequest: it cannot be taken away."""
     try:
         path.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        _sync(path.parent)
     except OSError as error:
         raise InvalidRequest("A file cannot be taken away.", where=str(path), actual=str(error)) from None
 
@@ -121,9 +137,9 @@ def unlock(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _sync_folder(folder: Path) -> None:
-    """A rename is only durable once the folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """A file, or a folder: a rename is only durable once the folder is."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

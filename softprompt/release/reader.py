@@ -253,6 +253,7 @@ class Reader:
             )
 
     def _activate(self, signed: Signed) -> None:
+        self._blobs.flush()
         self._remember(signed, frozenset())
         self._active, self._high_water, self._restored_alarms = signed, signed.generation.generation, []
         self._revoked, self._disbelieved = frozenset(), ""

@@ -264,6 +264,13 @@ CONTROLS = (
         "if False:",
         (UNIT + "test_reader.py", UNIT + "test_publish_prompt.py"),
     ),
+    Control(
+        "blobs are on the disk before a node remembers them",
+        "reader.py",
+        "self._blobs.flush()",
+        "pass",
+        (UNIT + "test_reader.py::test_blobs_are_on_the_disk_before_a_node_remembers_that_it_serves_them",),
+    ),
     # The publisher
     Control(
         "lost blobs are put back",

@@ -5,7 +5,7 @@ Garbage collection, restoring and verifying ask the same question and have to ge
 
 from softprompt.artifact import Manifest, read_manifest
 from softprompt.errors import VerificationFailed
-from softprompt.release.blobs import Blobs
+from softprompt.release.blobs import Blobs, at_once
 from softprompt.release.statement import ChannelState
 from softprompt.release.store import ObjectStore
 
@@ -24,6 +24,7 @@ class References:
     def of(self, state: ChannelState) -> frozenset[str]:
         """Every blob that a state needs. StoreUnavailable: a manifest cannot be asked for."""
         found = set[str]()
+        at_once(self.of_prompt, [approval.prompt for approval in state.approvals.values() if approval.prompt not in self._parts])
         for approval in state.approvals.values():
             found |= {approval.digest, *approval.evidence.values()} | self.of_prompt(approval.prompt)
         return frozenset(found)

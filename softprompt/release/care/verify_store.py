@@ -209,11 +209,18 @@ def _verify_references(
 
 def _prompts_of_head(store: ObjectStore, chain: list[Signed], there: frozenset[str]) -> Iterator[Finding]:
     """What is served now has to be prompts, not only bytes of the right digest."""
-    for digest in sorted(chain[0].generation.state.digests & there) if chain else ():
+    digests = sorted(chain[0].generation.state.digests & there) if chain else []
+
+    def look(digest: str) -> VerificationFailed | None:
         try:
             Blobs(store).prompt(digest)
         except VerificationFailed as error:
-            if "missing" not in error.what:
+            return error
+        return None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        for digest, error in zip(digests, readers.map(look, digests), strict=True):
+            if error and "missing" not in error.what:
                 yield _finding(blob_key(digest), error)
 
 

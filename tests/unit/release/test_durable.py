@@ -9,7 +9,7 @@ import time
 import pytest
 
 from softprompt.errors import InvalidRequest, ServiceUnavailable
-from softprompt.release.durable import file_lock, read_if_there, write_durably
+from softprompt.release.durable import file_lock, flush, read_if_there, write_durably
 
 
 def test_what_is_written_is_read_and_replaced(tmp_path):
@@ -66,6 +66,18 @@ def test_a_write_that_fails_leaves_the_old_content_and_no_draft(tmp_path, monkey
         write_durably(tmp_path / "file", b"new")
     assert read_if_there(tmp_path / "file") == b"old"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_was_written_without_a_flush_is_flushed_later(tmp_path, monkeypatch):
+    flushed, paths = [], [tmp_path / name for name in ("one", "two")]
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    for path in paths:
+        write_durably(path, b"new", flushed=False)
+    assert flushed == []
+    flush(paths)
+    assert flushed == [str(path) for path in (*paths, tmp_path)]
+    with pytest.raises(InvalidRequest, match="cannot be written"):
+        flush([tmp_path / "gone"])
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):

@@ -1,7 +1,9 @@
 """A node's view: nothing bad gets in, nothing good gets lost, and it says when it does not know."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -328,6 +330,31 @@ def test_kept_blobs_are_checked_and_fetched_again(channel, make_prompt):
         blob.write_bytes(b"broken")
     snapshot = channel.reader().refresh()
     assert snapshot.load(make_prompt(0).digest) == make_prompt(0)
+
+
+def test_blobs_are_on_the_disk_before_a_node_remembers_that_it_serves_them(channel, make_prompt, monkeypatch):
+    channel.publish(make_prompt(0))
+    plain, flushed = os.fsync, []
+
+    def fsync(descriptor):
+        flushed.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        plain(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    channel.reader().refresh()
+    kept = {path.name for path in (channel.folder / "node" / "blobs").iterdir()}
+    remembered = next(position for position, name in enumerate(flushed) if name.startswith(".staging.active.json"))
+    assert kept | {"blobs"} == set(flushed[:remembered])
+    assert len(kept) == 2
+
+
+def test_a_kept_blob_that_is_taken_away_before_it_is_flushed_stops_nothing(channel, make_prompt):
+    reader = follow(channel, make_prompt)
+    shutil.rmtree(channel.folder / "node" / "blobs")
+    assert reader.refresh().load(make_prompt(0).digest) == make_prompt(0)
+    shutil.rmtree(channel.folder / "node" / "blobs")
+    channel.publish(make_prompt(1))
+    assert reader.refresh().generation == 3
 
 
 def test_nothing_below_the_roots_minimum_is_believed(channel, make_prompt):
