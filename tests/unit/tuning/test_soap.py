@@ -44,7 +44,9 @@ def test_behind_a_basis_that_is_known_it_is_torchs_adam():
     adam = torch.optim.Adam([turned], betas=BETAS)
     expected = in_head_bases(descend(adam, turned, [in_head_bases(gradient, bases) for gradient in given]), bases.mT)
     end = descend(soap(ours), ours, given)
-    assert (end - expected).norm() < 0.01 * expected.norm()  # what its larger epsilon leaves
+    assert (end - expected).norm() < 0.05 * expected.norm()  # what its larger epsilon leaves
+    plain = torch.nn.Parameter(torch.zeros(L, 2, P, N, D))
+    assert (descend(torch.optim.Adam([plain], betas=BETAS), plain, given) - expected).norm() > 0.2 * expected.norm()
 
 
 def test_a_head_may_be_written_in_any_basis():
