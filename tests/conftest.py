@@ -21,12 +21,10 @@ PIPELINE_RUNS = {"passed_run", "run_after_kill", "rejected_run"}
 """Fixtures that take a minute each."""
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Two processes share the tests file by file; what shares a pipeline's run stays in one of them (`--dist loadgroup`)."""
-    for item in items:
-        runs = PIPELINE_RUNS.intersection(getattr(item, "fixturenames", ()))
-        item.add_marker(pytest.mark.xdist_group("runs" if runs else str(item.path)))
+    runs = PIPELINE_RUNS.intersection(getattr(item, "fixturenames", ()))
+    item.add_marker(pytest.mark.xdist_group("runs" if runs else str(item.path)))
 
 
 @pytest.fixture(autouse=True)
