@@ -14,7 +14,7 @@ demo: $(VENV)/.base ## Run the whole line on embedded data: dataset to served pr
 	$(BIN)/softprompt demo $(ARGS)
 
 test: $(VENV)/.dev ## Run the default tests, two at a time
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 check: lint test ## What CI runs: lint, then test
 

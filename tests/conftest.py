@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,14 +18,20 @@ hypothesis.settings.load_profile("unhurried")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-PIPELINE_RUNS = {"passed_run", "run_after_kill", "rejected_run"}
-"""Fixtures that take a minute each."""
+SHARE_PIPELINE_RUNS = ("tests/steps/", *(f"tests/integration/test_{name}.py" for name in ("bad_input", "killed_run", "peft")))
+"""Where tests look at the same runs of the pipeline, which take a minute each."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two processes share the tests file by file; what shares a pipeline's run stays in one of them (`--dist loadgroup`)."""
-    runs = PIPELINE_RUNS.intersection(getattr(item, "fixturenames", ()))
-    item.add_marker(pytest.mark.xdist_group("runs" if runs else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Two processes share the tests file by file; what shares a run of the pipeline stays in one of them."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "runs" if nodeid.startswith(SHARE_PIPELINE_RUNS) else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
