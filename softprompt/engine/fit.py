@@ -25,7 +25,7 @@ NUM_REAL_TOKENS = 64
 """Tokens whose keys and values are computed, spread evenly over the vocabulary and read as one text."""
 
 _deep: "WeakKeyDictionary[nn.Module, tuple[BaseShape, Tensor]]" = WeakKeyDictionary()
-"""Base model -> what `_of_deep_prompts` found."""
+"""Base model -> what `of_deep_prompts` found."""
 
 
 def fitting_prompt(base: FrozenBase, file: PromptFile) -> SoftPrompt:
@@ -84,7 +84,7 @@ def _norms(base: FrozenBase, values: Tensor) -> Iterator[tuple[str, Tensor, floa
     if values.ndim == 2:
         yield "the input embeddings", values.norm(dim=-1), base.largest_embedding_norm
         return
-    norms, (_, largest) = values.flatten(3).norm(dim=-1), _of_deep_prompts(base)
+    norms, (_, largest) = values.flatten(3).norm(dim=-1), of_deep_prompts(base)
     if base.is_encoder_decoder:  # whose layers PEFT deals out anew, and of which there may be more than the decoder has
         largest = largest.amax(dim=0, keepdim=True).expand(len(norms), 2)
     for layer, sides in enumerate(norms):
@@ -96,7 +96,7 @@ def _check_shape(base: FrozenBase, values: Tensor, where: str) -> None:
     if values.ndim == 2:
         expected, actual = {"hidden size": base.hidden_size}, {"hidden size": values.shape[1]}
     else:
-        (shape, _), (layers, _, _, heads, size) = _of_deep_prompts(base), values.shape
+        (shape, _), (layers, _, _, heads, size) = of_deep_prompts(base), values.shape
         enough = base.is_encoder_decoder and 0 < shape.num_layers <= layers
         expected = {"layers": shape.num_layers, "heads": shape.num_kv_heads, "head size": shape.head_size}
         actual = {"layers": shape.num_layers if enough else layers, "heads": heads, "head size": size}
@@ -126,8 +126,11 @@ def _check_norms(norms: Tensor, largest: float, what: str, where: str) -> None:
         )
 
 
-def _of_deep_prompts(base: FrozenBase) -> tuple[BaseShape, Tensor]:
-    """What a deep prompt of a base is like: its shape, and `[L, 2]`, the largest norm of a real token's key and value a layer."""
+def of_deep_prompts(base: FrozenBase) -> tuple[BaseShape, Tensor]:
+    """What a deep prompt of a base is like: its shape, and `[L, 2]`, the largest norm of a real token's key and value a layer.
+
+    Found out once a base, by two short forwards.
+    """
     if base.model not in _deep:
         shape, count = base_shape(base), min(NUM_REAL_TOKENS, base.vocabulary_size, base.text.context_tokens)
         ids = torch.linspace(0, base.vocabulary_size - 1, count).long().tolist()

@@ -3,6 +3,7 @@
 A prompt is two of them, its manifest (whose sha256 is the prompt's identity) and the tensor that the manifest names.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -67,6 +68,10 @@ class Blobs:
         written = tuple(self._unflushed)
         flush([path for path in written if path.exists()])  # one that was taken away is read from the store again
         del self._unflushed[: len(written)]
+
+    def kept(self) -> frozenset[str]:
+        """Names of the files in the folder: sha256 of blobs that were verified when they were put there."""
+        return frozenset(os.listdir(self._folder)) if self._folder and self._folder.is_dir() else frozenset()
 
     def prompt(self, digest: str) -> PromptFile:
         """The verified prompt with this identity. Raises as `read` does."""

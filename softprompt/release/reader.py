@@ -8,6 +8,7 @@ which the newest signed generation revokes is refused at once, even where that g
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from softprompt.artifact import Sha256
@@ -35,6 +36,19 @@ class _Remembered(Document):
     envelope: str
     revoked: tuple[Sha256, ...] = ()
     """What a newer generation revokes that could not be activated."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """What is worth knowing of a prompt that this process has verified.
+
+    Attributes:
+        base_fingerprint: What it was trained on.
+        tensor: sha256 of its tensor.
+    """
+
+    base_fingerprint: str
+    tensor: str
 
 
 class Reader:
@@ -68,6 +82,7 @@ class Reader:
         self._blobs = Blobs(store, state_dir / "blobs")
         self._file = state_dir / f"{channel}.active.json"
         self._base, self._clock = base_fingerprint, clock
+        self._checked: dict[str, _Checked] = {}
         self._active: Signed | None = None
         self._high_water, self._restored_alarms = 0, list[Alarm]()
         self._revoked, self._disbelieved = frozenset[str](), ""
@@ -232,18 +247,30 @@ class Reader:
             raise VerificationFailed("It has no prompt for this node's base model.", expected=self._base)
 
     def _check_prompts(self, generation: Generation) -> None:
-        """Fetch what this node needs, a few at a time, and check it; the same prompt under two names once."""
+        """Fetch what this node needs, a few at a time, and check it.
+
+        What this process has checked and still keeps is not read again: of a thousand prompts, a new generation changes one.
+        """
         wanted: dict[tuple[str, str], None] = {}
         for served in generation.state.prompts.values():
             for base, shares in served.bases.items():
                 if self._base in ("", base):
                     wanted |= {(share.prompt, base): None for share in shares}
             wanted |= {(digest, ""): None for digest in (*served.shadow, *served.pinnable)}
-        at_once(lambda one: self._check_prompt(*one), wanted)
+        digests, kept = dict.fromkeys(digest for digest, _ in wanted), self._blobs.kept()
+        before = ((digest, self._checked.get(digest)) for digest in digests)
+        self._checked = {digest: found for digest, found in before if found and {digest, found.tensor} <= kept}
+        at_once(self._check_prompt, [digest for digest in digests if digest not in self._checked])
+        for digest, base in wanted:
+            self._check_listing(digest, base)
 
-    def _check_prompt(self, digest: str, base: str) -> None:
-        """One prompt and, unless `base` is empty, the base model that it is listed under."""
-        trained_on = self._blobs.prompt(digest).manifest.base_fingerprint
+    def _check_prompt(self, digest: str) -> None:
+        manifest = self._blobs.prompt(digest).manifest
+        self._checked[digest] = _Checked(manifest.base_fingerprint, manifest.parts[0].sha256)
+
+    def _check_listing(self, digest: str, base: str) -> None:
+        """Whether a prompt is listed under its own base model; an empty `base` lists it under none."""
+        trained_on = self._checked[digest].base_fingerprint
         if base and trained_on != base:
             raise VerificationFailed(
                 "A prompt is listed under another base model than its own.",

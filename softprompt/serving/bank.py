@@ -14,7 +14,7 @@ import torch
 
 from softprompt.artifact import Manifest, PromptFile
 from softprompt.base_model import FrozenBase
-from softprompt.engine.fit import fitting_prompt
+from softprompt.engine.fit import fitting_prompt, of_deep_prompts
 from softprompt.engine.head import Head
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.strategy import Prefix, Strategy
@@ -78,6 +78,7 @@ class PromptBank:
         self._pinned: frozenset[str] = frozenset()
         self._num_bytes = self._num_hits = self._num_loads = self._num_failed_loads = self._num_evictions = 0
         self._lock = threading.Lock()
+        of_deep_prompts(base)  # so that the first deep prompt is warmed as fast as the others
 
     @property
     def numbers(self) -> BankNumbers:

@@ -15,6 +15,10 @@ from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable,
 from softprompt.release import envelope
 from softprompt.release.blobs import prompt_blobs
 from softprompt.release.care.init_channel import init_channel
+
+
+from softprompt.release.blobs import Blobs, prompt_blobs
+from softprompt.release.init_channel import init_channel
 from softprompt.release.layout import LIFE_SECONDS, blob_key, generation_key
 from softprompt.release.s3_client import S3Access
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, format_time, to_statement
@@ -355,6 +359,23 @@ def test_a_kept_blob_that_is_taken_away_before_it_is_flushed_stops_nothing(chann
     shutil.rmtree(channel.folder / "node" / "blobs")
     channel.publish(make_prompt(1))
     assert reader.refresh().generation == 3
+
+
+def test_a_new_generation_reads_only_what_is_new_or_not_kept_any_more(channel, make_prompt, monkeypatch):
+    reader = follow(channel, make_prompt)
+    channel.publish(make_prompt(1), name="farewell")
+    read, real = [], Blobs.prompt
+    monkeypatch.setattr(Blobs, "prompt", lambda blobs, digest: [real(blobs, digest), read.append(digest)][0])
+    assert reader.refresh().generation == 3
+    assert read == [make_prompt(1).digest]
+    kept = channel.folder / "node" / "blobs"
+    for seed, blob in ((0, make_prompt(0).manifest.parts[0].sha256), (1, make_prompt(1).digest)):
+        (kept / blob).unlink()
+        read.clear()
+        channel.publish(make_prompt(9 - seed), name="third")
+        reader.refresh()
+        assert set(read) == {make_prompt(seed).digest, make_prompt(9 - seed).digest}
+        assert (kept / blob).exists(), "it could not start without the store"
 
 
 def test_nothing_below_the_roots_minimum_is_believed(channel, make_prompt):
