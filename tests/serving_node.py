@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import uvicorn
 
 from softprompt.artifact import Answer, PromptFile
 from softprompt.base_model import FrozenBase
 from softprompt.engine.encoding import TextEncoder
+from softprompt.engine.predictor import Predictor
+from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.task import EncodedTask
 from softprompt.release.blobs import prompt_blobs
 from softprompt.release.care.init_channel import init_channel, publishing_key_file
 from softprompt.release.channel import ChannelLog
@@ -108,9 +112,12 @@ class StatedChannel:
         return make_prompt(self.base, seed, task=task, template=template, scale=scale, **changes)
 
 
-def make_prompt(base: FrozenBase, seed: int, *, task: str, template: str, scale: float = 0.5, **changes) -> PromptFile:
-    """A random shallow prompt."""
-    values = np.random.default_rng(seed).normal(scale=scale, size=(4, base.hidden_size)).astype(np.float32)
+def make_prompt(
+    base: FrozenBase, seed: int, *, task: str, template: str, scale: float = 0.5, values=None, **changes
+) -> PromptFile:
+    """A prompt of these values; a random shallow one if there are none."""
+    if values is None:
+        values = np.random.default_rng(seed).normal(scale=scale, size=(4, base.hidden_size)).astype(np.float32)
     fields = {
         "task": task,
         "template": template,
@@ -122,16 +129,30 @@ def make_prompt(base: FrozenBase, seed: int, *, task: str, template: str, scale:
     return PromptFile.build(values, **(fields | changes))
 
 
+def alone(base: FrozenBase, prompt: PromptFile, values: dict[str, str], max_new_tokens: int = 8) -> str:
+    """What `evaluate_prompt` would say this prompt answers."""
+    task = EncodedTask.of_manifest(base.text, prompt.manifest)
+    soft = SoftPrompt(torch.from_numpy(prompt.values))
+    return Predictor(base, task, soft, max_new_tokens=max_new_tokens).predict([values])[0].output
+
+
 @contextlib.contextmanager
 def node_of(
-    channel: StatedChannel, *, reader: Reader | None = None, tokens: Path | None = None, engine=None, **options
+    channel: StatedChannel,
+    *,
+    reader: Reader | None = None,
+    tokens: Path | None = None,
+    engine=None,
+    bank=None,
+    numerics="float32",
+    **options,
 ) -> Iterator[Node]:
     """A node whose engine runs."""
-    metrics, bank = Metrics(), PromptBank(channel.base)
+    metrics, bank = Metrics(), bank or PromptBank(channel.base)
     with contextlib.ExitStack() as stack:
         engine = engine or stack.enter_context(BatchEngine(channel.base))
         follower = Follower(
-            reader or channel.reader(), channel.base.fingerprint, numerics="float32", pin=bank.pin, on_alarms=metrics.on_alarms
+            reader or channel.reader(), channel.base.fingerprint, numerics=numerics, pin=bank.pin, on_alarms=metrics.on_alarms
         )
         access = Access(tokens, options.get("base_name", ""))
         settings = {"poll_seconds": 3600.0} | options

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from softprompt.serving.bank import WarmPrompt
+from softprompt.serving.numbers import EngineNumbers
 
 FinishReason = Literal["stop", "length", "cancelled"]
 """`stop`: the model ended its text. `length`: as long as it may be. `cancelled`: nobody wanted more of it."""
@@ -90,6 +91,10 @@ class Engine(Protocol):
     @property
     def is_alive(self) -> bool:
         """Whether it can still answer."""
+
+    @property
+    def numbers(self) -> EngineNumbers:
+        """What it did and has before it; what an engine does not know of itself stays 0."""
 
     def generate(self, job: GenerateJob, on_event: Callable[[Event], None]) -> Ticket:
         """Begin a text and return at once. `on_event` is called from the engine's thread and must not block."""

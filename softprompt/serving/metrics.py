@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from softprompt.release.snapshot import Alarm, AlarmReason, Snapshot
 from softprompt.release.statement import parse_time
 from softprompt.serving.jobs import Engine
-from softprompt.serving.scheduler import BatchEngine
 from softprompt.serving.writing import Pace
 
 if TYPE_CHECKING:
@@ -87,9 +86,7 @@ class Metrics:
         self._watch_engine(node.engine)
 
     def _watch_engine(self, engine: Engine) -> None:
-        """What the engine that comes with this project says of itself; another one may say nothing."""
-        if not isinstance(engine, BatchEngine):
-            return
+        """What the engine says of itself."""
         for name, what in (
             ("num_rows", "Texts that are written together now: the batch size."),
             ("num_waiting", "Texts that wait for room in the batch."),

@@ -14,7 +14,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.release.store import open_store
 from softprompt.serving.limits import Limits
-from tests.serving_node import LABELS, StatedChannel, make_prompt, name, node_of, server_of, with_chat_template
+from tests.serving_node import LABELS, StatedChannel, alone, make_prompt, name, node_of, server_of, with_chat_template
 
 BASE_NAME = "base:tiny"
 
@@ -58,13 +58,6 @@ def url(node):
 def client(url):
     with openai.OpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60) as client:
         yield client
-
-
-def alone(base, prompt, values, max_new_tokens=8) -> str:
-    """What `evaluate_prompt` would say this prompt answers."""
-    task = EncodedTask.of_manifest(base.text, prompt.manifest)
-    soft = SoftPrompt(torch.from_numpy(prompt.values))
-    return Predictor(base, task, soft, max_new_tokens=max_new_tokens).predict([values])[0].output
 
 
 def test_models_are_the_names_of_the_channel_and_the_base_that_was_named(client):

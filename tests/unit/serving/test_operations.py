@@ -18,6 +18,7 @@ from softprompt.serving.http.app import create_app
 from softprompt.serving.jobs import Finished, NewToken
 from softprompt.serving.limits import Limits
 from softprompt.serving.logs import JsonLines, Readable
+from softprompt.serving.numbers import EngineNumbers
 from softprompt.serving.tracing import Tracing
 from tests.serving_node import StatedChannel, name, node_of, server_of
 from tests.unit.serving.test_access import write
@@ -104,7 +105,7 @@ class SlowEngine:
     """Writes one token at a time, only when it is told to; for what happens while answers take their time."""
 
     def __init__(self) -> None:
-        self.jobs, self.is_alive = [], True
+        self.jobs, self.is_alive, self.numbers = [], True, EngineNumbers()
 
     def generate(self, job, on_event):
         ticket = Ticket(on_event)

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from types import ModuleType, SimpleNamespace
 
+import httpx
 import pytest
 import torch
 
@@ -13,11 +14,14 @@ from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, ServiceUnavailable, UnsupportedBaseModel
+from softprompt.release.store import open_store
 from softprompt.serving.bank import PromptBank, WarmPrompt
 from softprompt.serving.jobs import RankJob, Sampling
 from softprompt.serving.scheduler import BatchEngine
-from softprompt.serving.vllm_backend import VllmEngine, start_vllm
+from softprompt.serving.vllm_backend import VllmEngine
+from softprompt.serving.vllm_calls import start_vllm
 from tests.serving_jobs import write
+from tests.serving_node import StatedChannel, alone, name, node_of, server_of
 from tests.stock import random_prompt
 from tests.unit.serving.test_bank import Shelf, prompts
 
@@ -26,7 +30,7 @@ class StandIn:
     """What `AsyncLLM` does with `prompt_embeds`, by transformers' own forward: greedy, whole sequences, one token an output."""
 
     def __init__(self, model):
-        self.model, self.asked, self.aborted = model, [], 0
+        self.model, self.asked, self.aborted, self.errored = model, [], 0, False
 
     async def generate(self, prompt, sampling, request_id):
         self.asked.append((prompt, sampling, request_id))
@@ -135,6 +139,39 @@ def test_a_cancelled_text_is_aborted(base, engine, llm):
     assert ear.wait() == "cancelled"
     assert len(ear.ids) == 3
     assert llm.aborted == 1
+
+
+def test_it_says_how_it_is(base, llm, vllm):
+    engine = VllmEngine(base, llm)
+    assert not engine.is_alive
+    with engine:
+        assert engine.is_alive
+        held = []
+        ears = [write(engine, None, [5, 6], 9, on_token=lambda _: held.append(engine.numbers.num_rows)) for _ in range(2)]
+        ears.append(write(engine, None, [5] * 80, 3))
+        ears[0].wait(), ears[1].wait(), ears[2].ended.wait(60)
+        assert max(held) == 2
+        numbers = engine.numbers
+        assert (numbers.num_rows, numbers.num_tokens, numbers.num_failed) == (0, len(ears[0].ids) + len(ears[1].ids), 1)
+        llm.errored = True
+        assert not engine.is_alive, "vLLM has said that it is broken"
+        llm.errored = False
+    assert not engine.is_alive
+    for late in (lambda: write(engine, None, [5], 3), lambda: engine.rank(RankJob(prompt=shallow(base)[0], token_ids=(5,)))):
+        with pytest.raises(ServiceUnavailable, match="has stopped"):
+            late()
+
+
+def test_a_node_runs_on_it(engine, base, s3_server, tmp_path):
+    channel = StatedChannel(tmp_path, open_store(f"s3://softprompt/{tmp_path.name}", s3_server.access), base)
+    prompt = channel.prompt(1)
+    channel.state({"colours": name(prompt)})
+    bank = PromptBank(base, strategy=Concatenate(base))
+    with node_of(channel, engine=engine, bank=bank) as node, server_of(node) as url:
+        said = httpx.post(f"{url}/v1/completions", json={"model": "colours", "prompt": "ruby"})
+        assert httpx.get(f"{url}/livez").status_code == 200
+        assert "softprompt_engine_rows 0.0" in httpx.get(f"{url}/metrics").text
+    assert said.json()["choices"][0]["text"] == alone(base, prompt, {"text": "ruby"})
 
 
 def test_what_fails_is_said(engine, llm, monkeypatch):
