@@ -39,12 +39,11 @@ class VllmEngine:
     Args:
         base: The same base model, for its embedding and for ranks.
         llm: What `vllm_calls.start_vllm` gave.
-        end_token: Ends a text; None: the base's own.
     """
 
-    def __init__(self, base: FrozenBase, llm: Any, end_token: int | None = None) -> None:
+    def __init__(self, base: FrozenBase, llm: Any) -> None:
         self._base, self._llm, self._strategy = base, llm, Concatenate(base)
-        self._end_token = base.text.end_token if end_token is None else end_token
+        self._end_token = base.text.end_token
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="softprompt-vllm", daemon=True)
         self._ranks = ThreadPoolExecutor(1, thread_name_prefix="softprompt-ranks")
@@ -94,11 +93,11 @@ class VllmEngine:
 
     async def _run(self, row: Row) -> None:
         self._numbers = plus(self._numbers, {"num_rows": 1})
-        event: Finished | Failed
+        event: Finished | Failed = Failed(ServiceUnavailable("The engine has stopped."))
         try:
             event = Finished(await self._write(row))
         except asyncio.CancelledError:
-            event = Failed(ServiceUnavailable("The engine has stopped."))
+            pass
         except SoftpromptError as error:
             event = Failed(error)
         except Exception as error:  # noqa: BLE001  # vLLM's own, whatever it is
@@ -126,8 +125,7 @@ class VllmEngine:
     @torch.inference_mode()
     def _vectors(self, row: Row) -> Tensor:  # `[P + T, H]`
         text: Tensor = self._base.embedding(torch.tensor(row.job.token_ids, device=self._base.model.device))
-        vectors = row.prefix.vectors
-        return text if vectors is None else torch.cat([vectors, text])
+        return text if row.prefix.vectors is None else torch.cat([row.prefix.vectors, text])
 
     def _probabilities(self, job: RankJob) -> tuple[float, ...]:
         require_vectors(job.prompt.predictor.prefix)
