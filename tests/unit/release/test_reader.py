@@ -13,12 +13,8 @@ from securesystemslib.signer import CryptoSigner
 from softprompt.documents import canonical_json, sha256_hex
 from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
 from softprompt.release import envelope
-from softprompt.release.blobs import prompt_blobs
-from softprompt.release.care.init_channel import init_channel
-
-
 from softprompt.release.blobs import Blobs, prompt_blobs
-from softprompt.release.init_channel import init_channel
+from softprompt.release.care.init_channel import init_channel
 from softprompt.release.layout import LIFE_SECONDS, blob_key, generation_key
 from softprompt.release.s3_client import S3Access
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, format_time, to_statement
