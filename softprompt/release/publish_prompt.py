@@ -95,7 +95,7 @@ def publish_prompt(
 
     Raises:
         InvalidRequest: No policy, no trust root, no key, a channel that was never begun, an impossible name.
-        StoreUnavailable: The store failed, and nothing was published.
+        StoreUnavailable, VerificationFailed: The store failed or gives other bytes than were stored, and nothing was published.
         PublishUnknown: Nobody can say whether it was published; run it again.
     """
     policy = read_policy(policy_dir, _name(channel, "channel"))

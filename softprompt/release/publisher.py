@@ -97,6 +97,7 @@ class Publisher:
             InvalidRequest: The channel has no generation, or this machine's clock is behind.
             PublishUnknown: Nobody can say whether it took effect; run it again.
             StoreUnavailable: It did not take effect.
+            VerificationFailed: Nor did it here: what is read is each time another thing than was stored.
         """
         with file_lock(self._lock):
             done = self._recover(decide, git_commit)

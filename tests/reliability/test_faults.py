@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from softprompt.errors import PublishUnknown, StoreUnavailable
+from softprompt.errors import PublishUnknown, StoreUnavailable, VerificationFailed
 from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
 from tests.reliability.fault_proxy import Proxy
@@ -56,7 +56,7 @@ class Trial:
             assert self._served() == (before + 1, file.digest), "what was acknowledged is there"
         except PublishUnknown:
             self.told["unknown"] += 1
-        except StoreUnavailable:
+        except (StoreUnavailable, VerificationFailed):
             self.told["failed"] += 1
             assert self._served()[0] == before, "what failed is not there"
         self.suffered += self.proxy.done > 0
