@@ -124,11 +124,14 @@ def store_unavailable(error: Exception, *, doing: str, where: str) -> StoreUnava
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """Everything that botocore raises when a request fails; its parser's error is of no common base."""
+    """Everything that botocore raises when a request fails; what a spoilt reply leads to is of no common base.
+
+    A reply that is no XML is a ResponseParserError; one with a time or number that cannot be, a plain ValueError.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError
 
-    return BotoCoreError, ClientError, ResponseParserError
+    return BotoCoreError, ClientError, ResponseParserError, ValueError
 
 
 def never_happened(error: Exception) -> bool:
@@ -146,8 +149,10 @@ def never_happened(error: Exception) -> bool:
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed a little later."""
     from botocore.exceptions import FlexibleChecksumError, HTTPClientError, IncompleteReadError
+    from botocore.parsers import ResponseParserError
 
     status = http_status(error)
     if status:
         return status >= 500 or status in (408, 409, 429)
-    return isinstance(error, HTTPClientError | IncompleteReadError | FlexibleChecksumError)
+    spoilt_reply = (IncompleteReadError, FlexibleChecksumError, ResponseParserError, ValueError)
+    return isinstance(error, (HTTPClientError, *spoilt_reply))

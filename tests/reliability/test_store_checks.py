@@ -60,3 +60,25 @@ def test_a_reply_that_is_cut_is_read_again(proxy, store):
     proxy.do("truncate", "GET")
     with pytest.raises(StoreUnavailable):
         store.get("a", max_bytes=1000)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"-", b"-9"), (b"<Size>", b"<Size>x"), (b"</Key>", b"</Kez>")])
+def test_a_list_that_cannot_be_is_asked_for_again(store, old, new):
+    """A time, a number, a tag: botocore raises another error for each."""
+    store.put("a", b"content")
+    spoilt, times = [], 1
+    send = store._client._endpoint.http_session.send
+
+    def sending(request):
+        answer = send(request)
+        if len(spoilt) < times:
+            start = answer.content.index(b"<Contents>")
+            answer._content = answer.content[:start] + answer.content[start:].replace(old, new)
+            spoilt.append(answer)
+        return answer
+
+    store._client._endpoint.http_session.send = sending
+    assert list(store.list("")) == ["a"]
+    times = 99
+    with pytest.raises(StoreUnavailable):
+        list(store.list(""))
