@@ -206,7 +206,18 @@ CONTROLS = (
         (UNIT + "test_reader.py",),
     ),
     Control(
-        "every prompt is checked", "reader.py", "at_once(lambda one: self._check_prompt(*one), wanted)", "pass", (TAMPERING,)
+        "every prompt's tensor is checked",
+        "reader.py",
+        "manifest = self._blobs.prompt(digest).manifest",
+        "import softprompt.artifact as a; manifest = a.read_manifest(self._blobs.read(digest, max_bytes=10**6), source='')",
+        (TAMPERING,),
+    ),
+    Control(
+        "what was checked and is gone is read again",
+        "reader.py",
+        "if found and {digest, found.tensor} <= kept}",
+        "if found}",
+        (UNIT + "test_reader.py",),
     ),
     Control(
         "shadow and pinnable prompts are checked",
