@@ -7,6 +7,7 @@ content, so that a sha256 over them is an identity.
 
 import hashlib
 import json
+import math
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -44,9 +45,13 @@ class Document(BaseModel):
         Raises:
             VerificationFailed: Too large, not JSON, duplicate keys, NaN, or not this document's schema.
         """
-        content = parse_json(data, source=source, max_bytes=cls.max_bytes)
+        return cls.from_content(parse_json(data, source=source, max_bytes=cls.max_bytes), source=source)
+
+    @classmethod
+    def from_content(cls, content: Any, *, source: str) -> Self:
+        """Read a document from what `parse_json` gave. VerificationFailed: it is not this document's schema."""
         try:
-            # JSON mode: strict types, yet a JSON list may fill a tuple. parse_json has already refused duplicates and NaN.
+            # JSON mode: strict types, yet a JSON list may fill a tuple.
             return cls.model_validate_json(canonical_json(content))
         except ValidationError as error:
             first = error.errors()[0]
@@ -74,8 +79,11 @@ def parse_json(data: bytes, *, source: str, max_bytes: int) -> Any:
             "A document is larger than it may be.", where=source, expected=f"<= {max_bytes} bytes", actual=f"{len(data)} bytes"
         )
     try:
-        content = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
-        canonical_json(content)
+        content = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite
+        )
+        if b"\\u" in data:  # the only way for a lone surrogate to get into UTF-8
+            canonical_json(content)
     except (ValueError, RecursionError) as error:
         raise VerificationFailed("A document is not strict JSON.", where=source, actual=str(error)) from None
     return content
@@ -93,6 +101,13 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"duplicate key {key[:100]!r}")
         found[key] = value
     return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:100]} is out of range, so not JSON compliant here")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

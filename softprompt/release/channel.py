@@ -248,7 +248,7 @@ def verify_generation(
         VerificationFailed: Signature, revoked key, statement, channel, number, or older than the trust root allows.
     """
     opened = envelope.open_envelope(data, trust.keys_for(channel), source=source)
-    if len(envelope.signers(data, source=source)) != 1:  # nothing unsigned may travel with it
+    if opened.num_signatures != 1:  # nothing unsigned may travel with it
         raise VerificationFailed("A generation is signed more than once.", where=source, expected="one signature")
     generation = from_statement(opened.payload, source=source)
     trusted = trust.channel(channel)

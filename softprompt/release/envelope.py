@@ -42,6 +42,8 @@ class Opened:
     payload: bytes
     key_ids: frozenset[str]
     """The keys whose signatures verify."""
+    num_signatures: int
+    """All that travel with it, also of keys that nobody asked about."""
 
 
 def sign(payload: bytes, *signers: Signer, payload_type: str = STATEMENT_PAYLOAD) -> bytes:
@@ -86,7 +88,7 @@ def open_envelope(data: bytes, keys: Sequence[Key], *, source: str, payload_type
             actual=f"claims to be signed by {', '.join(named) or 'nobody'}",
             hint="Do not use it. If the publishing key changed, give this machine the new trust root.",
         ) from None
-    return Opened(bytes(envelope.payload), frozenset(accepted))
+    return Opened(bytes(envelope.payload), frozenset(accepted), len(envelope.signatures))
 
 
 def peek(data: bytes, *, source: str) -> bytes:

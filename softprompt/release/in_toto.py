@@ -59,12 +59,13 @@ class StatementType(Generic[_D]):
                 actual=str(kind),
                 hint="Update softprompt on this machine.",
             )
-        predicate = self.document.from_bytes(canonical_json(content.get("predicate")), source=source)
-        if self.write(predicate) != data:
+        predicate = self.document.from_content(content.get("predicate"), source=source)
+        written = self.write(predicate)
+        if written != data:
             raise VerificationFailed(
                 "A signed statement is not in the one form that its content has.",
                 where=source,
-                expected=f"canonical bytes with sha256 {sha256_hex(self.write(predicate))}",
+                expected=f"canonical bytes with sha256 {sha256_hex(written)}",
                 actual=f"sha256 {sha256_hex(data)}",
             )
         return predicate

@@ -62,7 +62,7 @@ CONTROLS = (
     Control(
         "one signature and no more",
         "channel.py",
-        "if len(envelope.signers(data, source=source)) != 1:",
+        "if opened.num_signatures != 1:",
         "if False:",
         (TAMPERING,),
     ),
