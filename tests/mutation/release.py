@@ -70,7 +70,7 @@ CONTROLS = (
     Control(
         "the statement's canonical form and subjects",
         "in_toto.py",
-        "if self.write(predicate) != data:",
+        "if written != data:",
         "if False:",
         (TAMPERING,),
     ),
