@@ -16,6 +16,7 @@ and are shown to the node one by one, so that what publishing them takes is not 
 import itertools
 import math
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +37,7 @@ from softprompt.release.reader import Reader
 from softprompt.release.snapshot import Snapshot
 from softprompt.release.store import ObjectStore, open_store
 from softprompt.release.trust import load_trust_root
+from softprompt.serve import SWITCH_SECONDS
 from softprompt.serving.http.app import JITTER
 from softprompt.serving.node import Node
 from tests.bench.rows import BenchRow, bench_arguments, show
@@ -313,6 +315,7 @@ def main() -> None:
     parser = bench_arguments(__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[part.__name__ for part in PARTS], help="this part alone")
     options = parser.parse_args()
+    sys.setswitchinterval(SWITCH_SECONDS)  # as `softprompt serve` does
     with tempfile.TemporaryDirectory() as folder, embedded_s3(Path(folder) / "s3") as server:
         began = time.perf_counter()
         fleet = Fleet(Path(folder), open_store(f"{server.uri}/bench", server.access), served_base())
