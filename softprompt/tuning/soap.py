@@ -14,11 +14,11 @@ from torch import Tensor
 
 REFRESH_EVERY_STEPS = 10
 """A basis costs an eigendecomposition of `[D, D]` a head, and turns slowly."""
+TOKENS_A_DIMENSION = 4
+"""Gradients of so many prompt tokens for each dimension of a head are seen before it is turned: of fewer the basis is chance, and
+rounding would decide about it."""
 EPS = 1e-8
 """Adam's own."""
-RELATIVE_EPS = 1e-3
-"""As a share of a head's usual gradient: a short prompt has no gradient in most directions at first, and Adam would take what
-rounding leaves there for one."""
 
 
 class Soap(torch.optim.Optimizer):
@@ -44,7 +44,7 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    direction = self._direction(_by_head(parameter.grad), self.state[parameter], group["betas"])
+                    direction = self._direction(_by_head(parameter.grad).contiguous(), self.state[parameter], group["betas"])
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(_by_head(direction), alpha=group["lr"])  # the same exchange, back
         return None
@@ -52,25 +52,28 @@ class Soap(torch.optim.Optimizer):
     def _direction(self, gradient: Tensor, state: dict[str, Any], betas: tuple[float, float]) -> Tensor:
         """Where Adam would go in the turned basis, turned back; gradient and result `[L, 2, N, P, D]` for a deep prompt."""
         first, second = betas
-        turns = gradient.ndim == 5
         if not state:
             state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
-            if turns:
+            if gradient.ndim == 5:
                 state["covariance"] = torch.zeros_like(gradient.mT @ gradient)
+                state["basis"] = torch.diag_embed(torch.ones_like(state["covariance"][..., 0]))
         state["step"] += 1
-        if turns:
-            state["covariance"].lerp_(gradient.mT @ gradient, 1 - second)
-            if state["step"] == 1 or state["step"] % REFRESH_EVERY_STEPS == 0:
-                state["basis"] = torch.linalg.eigh(state["covariance"].double()).eigenvectors.to(gradient.dtype)
+        if gradient.ndim == 5:
+            self._turn(gradient, state, second)
+        basis: Tensor | None = state.get("basis")
         state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_((gradient @ state["basis"] if turns else gradient).square(), 1 - second)
+        state["square"].lerp_((gradient if basis is None else gradient @ basis).square(), 1 - second)
         mean: Tensor = state["mean"] / (1 - first ** state["step"])
         root: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt()
-        if not turns:
-            return mean / (root + EPS)
-        basis: Tensor = state["basis"]
-        usual = root.square().mean(dim=(-2, -1), keepdim=True).sqrt()
-        return (mean @ basis / (root + RELATIVE_EPS * usual + EPS**2)) @ basis.mT
+        return mean / (root + EPS) if basis is None else (mean @ basis / (root + EPS)) @ basis.mT
+
+    def _turn(self, gradient: Tensor, state: dict[str, Any], decay: float) -> None:
+        """Follow the covariance of a head's gradients, and every so often take its eigenvectors for a basis."""
+        num_tokens, size = gradient.shape[-2:]
+        state["covariance"].lerp_(gradient.mT @ gradient, 1 - decay)
+        if state["step"] % REFRESH_EVERY_STEPS == 0 and state["step"] * num_tokens >= TOKENS_A_DIMENSION * size:
+            vectors = torch.linalg.eigh(state["covariance"].double()).eigenvectors
+            state["basis"] = vectors.to(gradient.dtype).contiguous()
 
 
 def _by_head(values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def test_the_first_prompt_is_generation_two(passed_run):
 
 
 def test_the_store_holds_immutable_blobs_and_generations_and_nothing_else(passed_run, objects):
-    kinds = (r"blobs/sha256/[0-9a-f]{64}", r"channels/laptop/[0-9]{12}\.json", r"probe/conditional-write")
+    kinds = (r"blobs/sha256/[0-9a-f]{64}", r"(channels/laptop|roots)/[0-9]{12}\.json", r"probe/conditional-write")
     content = objects(passed_run)
     assert [key for key in content if not any(re.fullmatch(kind, key) for kind in kinds)] == []
     for key, data in content.items():
