@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from softprompt.cli.release import HERE, Channel, Environments, Json, release
-from softprompt.cli.terminal import console, problems, readable_errors, refuse_missing_folders
+from softprompt.cli.terminal import console, print_table, problems, readable_errors, refuse_missing_folders
 from softprompt.settings import Settings
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _print_history(found: "History") -> None:
         changes = "\n".join(entry.changes) or "signed again"
         row = (str(entry.generation), entry.created, entry.signed_by[:12], entry.git_commit[:12] or "-", str(entry.num_prompts))
         table.add_row(*row, escape(changes))
-    console.print(table, highlight=False)
+    print_table(table)
     for other in found.disbelieved:
         problems.print(
             f"generation {other.generation} is not believed: {other.reason}", markup=False, highlight=False, soft_wrap=True
@@ -264,7 +264,7 @@ def _print_trace(found: "Trace") -> None:
     for link in found.links:
         standing = f"[{STANDINGS[link.standing]}]{link.standing}[/]"
         table.add_row(escape(link.what), standing, escape(link.value), f"[dim]{escape(link.how)}[/]")
-    console.print(table, highlight=False)
+    print_table(table)
 
 
 def _print_findings(found: "Verification") -> None:

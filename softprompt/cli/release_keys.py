@@ -11,7 +11,7 @@ from rich.table import Table
 
 from softprompt.cli.release import release
 from softprompt.cli.release_care import Store, settings_with
-from softprompt.cli.terminal import console, readable_errors
+from softprompt.cli.terminal import console, print_table, readable_errors
 from softprompt.errors import InvalidRequest
 from softprompt.settings import Settings
 
@@ -255,7 +255,7 @@ def _print_root(found: "TrustRoot") -> None:
     for key_id, audit in found.audit_keys.items():
         ended = ", ".join(f"{channel}: until record {last}" for channel, last in audit.last_record.items())
         table.add_row(key_id[:12], f"reviews of {', '.join(audit.channels)}", audit.scheme, escape(ended or audit.holder))
-    console.print(table, highlight=False)
+    print_table(table)
     for name, trusted in found.channels.items():
         console.print(
             f"channel {escape(name)}: id {trusted.id}, minimum generation {trusted.minimum_generation}", highlight=False

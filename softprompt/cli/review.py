@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from softprompt.cli.app import app
-from softprompt.cli.terminal import console, plain, problems, readable_errors
+from softprompt.cli.terminal import console, plain, print_table, problems, readable_errors
 from softprompt.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def list_(
             _status(version),
             _age(time.time() - version.created),
         )
-    console.print(table, highlight=False)
+    print_table(table)
 
 
 @review.command(epilog="Example: [bold]softprompt review show support-triage@3[/]")
@@ -198,7 +198,7 @@ def _print_log(report: "AuditReport") -> None:
             escape(plain(judgement.note)),
         )
     if report.entries:
-        console.print(table, highlight=False)
+        print_table(table)
     for problem in report.problems:
         told = " (later records pass over it)" if problem.passed_over else ""
         problems.print(f"number {problem.number}: {problem.what}{told}", style="yellow" if told else "red", markup=False)

@@ -9,15 +9,22 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from softprompt.errors import InvalidRequest, SoftpromptError
 
 console = Console(emoji=False)
 problems = Console(stderr=True, emoji=False)
+UNCUT_COLUMNS = 200
 
 Base = Annotated[
     str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")
 ]
+
+
+def print_table(table: Table) -> None:
+    """Print a table; on its way into a file or a pipe no column is cut for a window that is not there."""
+    console.print(table, highlight=False, width=None if console.is_terminal else max(console.width, UNCUT_COLUMNS))
 
 
 def refuse_missing_folders(*files: Path | None) -> None:
