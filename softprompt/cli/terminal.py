@@ -24,7 +24,8 @@ Base = Annotated[
 
 def print_table(table: Table) -> None:
     """Print a table; on its way into a file or a pipe no column is cut for a window that is not there."""
-    console.print(table, highlight=False, width=None if console.is_terminal else max(console.width, UNCUT_COLUMNS))
+    wide = Console(file=console.file, width=max(console.width, UNCUT_COLUMNS), emoji=False)
+    (console if console.is_terminal else wide).print(table, highlight=False)
 
 
 def refuse_missing_folders(*files: Path | None) -> None:
