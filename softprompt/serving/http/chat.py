@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from softprompt.serving.answering import Answer
 from softprompt.serving.http.asking import ask, chat_of
-from softprompt.serving.http.generation import Reply, make_rows
+from softprompt.serving.http.generation import Reply, make_answers
 from softprompt.serving.http.inputs import values_of_conversation
 from softprompt.serving.http.logprobs import chat_logprobs
 from softprompt.serving.http.models import ChatCompletion, ChatRequest
@@ -28,7 +28,7 @@ def chat_router(node: Node, shadows: Shadows) -> APIRouter:
         """Answer a conversation with a prompt."""
         asked = await ask(node, http, request.model, request.user, conversation=True)
         values = [values_of_conversation(asked.encoder.template, request.messages, render)]
-        rows = await make_rows(
+        answers = await make_answers(
             node,
             asked,
             request,
@@ -45,7 +45,7 @@ def chat_router(node: Node, shadows: Shadows) -> APIRouter:
             request=request,
             asked=asked,
             values=values,
-            answers=[Answer(row) for row in rows],
+            answers=answers,
             form=_Form(node, request),
         ).send()
 
@@ -57,7 +57,7 @@ class _Form:
 
     def __init__(self, node: Node, request: ChatRequest) -> None:
         self._tokenizer, self._logprobs = node.text.tokenizer, bool(request.logprobs)
-        self._has_usage = bool(request.stream_options and request.stream_options.include_usage)
+        self._has_usage = request.streams_usage
         self._head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": request.model}
 
     def whole(self, answers: Sequence[Answer]) -> dict[str, Any]:

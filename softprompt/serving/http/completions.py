@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from softprompt.serving.answering import Answer
 from softprompt.serving.http.asking import ask
-from softprompt.serving.http.generation import Reply, make_rows
+from softprompt.serving.http.generation import Reply, make_answers
 from softprompt.serving.http.inputs import values_of_texts
 from softprompt.serving.http.logprobs import completion_logprobs
 from softprompt.serving.http.models import Completion, CompletionRequest
@@ -28,7 +28,7 @@ def completions_router(node: Node, shadows: Shadows) -> APIRouter:
         """Continue an input text behind a prompt."""
         asked = await ask(node, http, request.model, request.user)
         values = values_of_texts(asked.encoder.template, request.prompt, "prompt")
-        rows = await make_rows(
+        answers = await make_answers(
             node,
             asked,
             request,
@@ -45,7 +45,7 @@ def completions_router(node: Node, shadows: Shadows) -> APIRouter:
             request=request,
             asked=asked,
             values=values,
-            answers=[Answer(row) for row in rows],
+            answers=answers,
             form=_Form(node, request),
         ).send()
 
@@ -57,7 +57,7 @@ class _Form:
 
     def __init__(self, node: Node, request: CompletionRequest) -> None:
         self._tokenizer, self._logprobs, self._offsets = node.text.tokenizer, request.logprobs is not None, dict[int, int]()
-        self._has_usage = bool(request.stream_options and request.stream_options.include_usage)
+        self._has_usage = request.streams_usage
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",

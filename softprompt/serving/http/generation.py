@@ -34,7 +34,7 @@ class Form(Protocol):
         """What a stream says at its end."""
 
 
-async def make_rows(
+async def make_answers(
     node: Node,
     asked: Asked,
     request: Drawing,
@@ -44,8 +44,8 @@ async def make_rows(
     max_tokens: int | None,
     max_tokens_param: str,
     num_logprobs: int,
-) -> list[RowJob]:
-    """The answers that a request wants: `n` for each input text, in order.
+) -> list[Answer]:
+    """The answers that a request wants, not yet begun: `n` for each input text, in order.
 
     Raises:
         BadParameter: They cannot be written.
@@ -54,20 +54,21 @@ async def make_rows(
     longest = new_tokens(node, asked, ids, max_tokens, max_tokens_param)
     if asked.labels:
         _check_labels(asked, request, max_tokens, max_tokens_param)
-    times = request.n or 1
-    drawn = samplings(request, times)
+    drawn = samplings(request, request.num_choices)
     return [
-        RowJob(
-            warm=asked.warm,
-            encoder=asked.encoder,
-            token_ids=ids[index],
-            max_new_tokens=longest[index],
-            sampling=drawn[time],
-            stop=request.stop or (),
-            num_logprobs=num_logprobs,
+        Answer(
+            RowJob(
+                warm=asked.warm,
+                encoder=asked.encoder,
+                token_ids=token_ids,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+                stop=request.stop or (),
+                num_logprobs=num_logprobs,
+            )
         )
-        for index in range(len(ids))
-        for time in range(times)
+        for token_ids, max_new_tokens in zip(ids, longest, strict=True)
+        for sampling in drawn
     ]
 
 
@@ -109,7 +110,7 @@ class Reply:
     @property
     def usage(self) -> dict[str, int]:
         """Tokens of input texts, each once, and of answers."""
-        read = sum(len(answer.row.token_ids) for answer in self.answers[:: self.request.n or 1])
+        read = sum(len(answer.row.token_ids) for answer in self.answers[:: self.request.num_choices])
         written = sum(answer.num_tokens for answer in self.answers)
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
@@ -120,7 +121,6 @@ class Reply:
     async def _documents(self) -> AsyncGenerator[dict[str, Any], None]:
         """What a stream says. The places are held until it ends, however it ends."""
         begun: set[int] = set()
-        options = self.request.stream_options
         try:
             async with places(self.node, len(self.answers)), aclosing(together(self.node.engine, self.answers)) as pieces:
                 async for index, piece in pieces:
@@ -128,7 +128,7 @@ class Reply:
                         yield first
                     begun.add(index)
                     yield self.form.piece(index, piece)
-            if options and options.include_usage:
+            if self.request.streams_usage:
                 yield self.form.usage(self.usage)
         finally:
             self._count()
@@ -145,9 +145,8 @@ class Reply:
         }
 
     def _shadow(self) -> None:
-        times = self.request.n or 1
         for index, answer in enumerate(self.answers):
-            self.shadows.after(self.asked.route, self.values[index // times], answer)
+            self.shadows.after(self.asked.route, self.values[index // self.request.num_choices], answer)
 
 
 def _check_labels(asked: Asked, request: Drawing, max_tokens: int | None, max_tokens_param: str) -> None:

@@ -73,6 +73,16 @@ class Drawing(Strict):
             raise ValueError("stream_options: only with stream: true")
         return self
 
+    @property
+    def streams_usage(self) -> bool:
+        """Whether a stream is to end with the number of tokens."""
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def num_choices(self) -> int:
+        """Answers to each input text."""
+        return self.n or 1
+
 
 class CompletionRequest(Drawing):
     """Continue an input text behind a prompt."""
