@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from typer.testing import CliRunner, Result
 
 from softprompt.artifact import PromptFile
@@ -23,23 +22,15 @@ from softprompt.release.statement import Generation, format_time
 from softprompt.release.store import S3Store, open_store
 from softprompt.release.trust import load_trust_root
 from softprompt.settings import Settings
+from tests.prompts import BASE, random_prompt_file
 
-BASE = "ba5e" * 16
 GIT_POLICY = "schema_version: 1\nauthority: git\n"
 IDENTITY = {f"GIT_{who}_{what}": "tester@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 def a_prompt(seed: int) -> PromptFile:
     """Prompt files that differ by their seed."""
-    return PromptFile.build(
-        np.random.default_rng(seed).normal(size=(4, 8)).astype(np.float32),
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint=BASE,
-    )
+    return random_prompt_file(seed)
 
 
 def empty_registry(file: Path) -> Path:

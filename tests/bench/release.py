@@ -19,8 +19,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from softprompt.artifact import PromptFile
 from softprompt.release.blobs import prompt_blobs
 from softprompt.release.care.verify_store import verify_store
@@ -29,6 +27,7 @@ from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.statement import ChannelState, Generation, Served, Share
 from softprompt.release.store import S3Store
 from tests.bench.rows import BenchRow, bench_arguments, show
+from tests.prompts import random_prompt_file
 from tests.reliability.servers import BUCKET, versitygw_server
 from tests.reliability.world import BASE, CHANNEL, World, approval
 
@@ -42,15 +41,7 @@ IMPORTS = {
 
 def make(seed: int) -> PromptFile:
     """A shallow prompt of 20 vectors of 512 numbers: 40 KB."""
-    return PromptFile.build(
-        np.random.default_rng(seed).normal(size=(20, 512)).astype(np.float32),
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint=BASE,
-    )
+    return random_prompt_file(seed, num_tokens=20, width=512, base=BASE)
 
 
 def state_of(prompts: dict[str, PromptFile]) -> ChannelState:

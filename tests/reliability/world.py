@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import CryptoSigner
@@ -29,8 +28,8 @@ from softprompt.release.reader import Reader
 from softprompt.release.statement import Approval, ChannelState, Generation, Served, Share
 from softprompt.release.store import ObjectStore
 from softprompt.release.trust import ChannelTrust, LastGood, PublicKey, PublishingKey, TrustRoot
+from tests.prompts import BASE, random_prompt_file
 
-BASE = "ba5e" * 16
 CHANNEL = "staging"
 NOW = 1_800_000_000.0
 POLICY = ChannelPolicy(schema_version=1, authority="pipeline")
@@ -40,15 +39,7 @@ PREFIX = f"channels/{CHANNEL}/"
 @functools.cache
 def prompt(seed: int, base: str = BASE) -> PromptFile:
     """The smallest prompt file; each seed another one."""
-    return PromptFile.build(
-        np.random.default_rng(seed).normal(size=(1, 2)).astype(np.float32),
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint=base,
-    )
+    return random_prompt_file(seed, num_tokens=1, width=2, base=base)
 
 
 def approval(file: PromptFile) -> Approval:

@@ -8,11 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from softprompt.artifact import PromptFile
 from softprompt.cli import app
 from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.release.publish_prompt import publish_prompt
@@ -21,6 +19,7 @@ from softprompt.release.s3_client import s3_client
 from softprompt.release.store import open_store
 from softprompt.release.trust import load_trust_root
 from softprompt.settings import Settings
+from tests.prompts import random_prompt_file
 
 SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
 
@@ -73,15 +72,7 @@ def run(*arguments, code=0):
 
 
 def prompt(seed):
-    return PromptFile.build(
-        np.random.default_rng(seed).normal(size=(2, 4)).astype(np.float32),
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint="ba5e" * 16,
-    )
+    return random_prompt_file(seed, num_tokens=2, width=4)
 
 
 def publish(seed, name="greeting", key=None):

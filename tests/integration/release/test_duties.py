@@ -16,13 +16,11 @@ import time
 from pathlib import Path
 from string import Template
 
-import numpy as np
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from softprompt.artifact import PromptFile
 from softprompt.documents import sha256_hex
 from softprompt.errors import StoreUnavailable
 from softprompt.release.audit.log import AuditLog
@@ -38,6 +36,7 @@ from softprompt.release.reader import Reader
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store
 from softprompt.release.trust import load_signer, load_trust_root
+from tests.prompts import random_prompt_file
 
 SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
 TERRAFORM = Path(__file__).parents[3] / "infra" / "terraform"
@@ -137,16 +136,7 @@ def stores(access):
 
 
 def prompt(seed):
-    values = np.random.default_rng(seed).normal(size=(2, 4)).astype(np.float32)
-    return PromptFile.build(
-        values,
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint="ba5e" * 16,
-    )
+    return random_prompt_file(seed, num_tokens=2, width=4)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,8 @@ import traceback
 import uuid
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from softprompt.artifact import PromptFile
 from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import VerificationFailed
 from softprompt.release.care.init_channel import init_channel, publishing_key_file
@@ -25,6 +23,7 @@ from softprompt.release.reader import Reader
 from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
 from softprompt.release.trust import load_trust_root
+from tests.prompts import random_prompt_file
 
 STORE_STEPS = ("get", "create", "put", "age_seconds")
 
@@ -74,15 +73,7 @@ class Setting:
 
 
 def prompt(seed):
-    return PromptFile.build(
-        np.random.default_rng(seed).normal(size=(2, 4)).astype(np.float32),
-        task="generation",
-        template="{text}",
-        template_examples=(),
-        answers=(),
-        max_new_tokens=8,
-        base_fingerprint="ba5e" * 16,
-    )
+    return random_prompt_file(seed, num_tokens=2, width=4)
 
 
 class Killer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from softprompt.artifact import PromptFile
@@ -20,10 +19,10 @@ from softprompt.release.reader import Reader
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import ObjectStore, S3Store
 from softprompt.release.trust import load_trust_root
+from tests.prompts import BASE, random_prompt_file
 from tests.reliability.fault_proxy import Proxy
 from tests.reliability.servers import VERSITYGW, versitygw_server
 
-BASE = "ba5e" * 16
 NOW = 1_800_000_000.0
 
 
@@ -74,15 +73,7 @@ def make_prompt() -> Callable[..., PromptFile]:
     """Prompt files that differ by their seed."""
 
     def make(seed: int = 0, base: str = BASE) -> PromptFile:
-        return PromptFile.build(
-            np.random.default_rng(seed).normal(size=(4, 8)).astype(np.float32),
-            task="generation",
-            template="{text}",
-            template_examples=(),
-            answers=(),
-            max_new_tokens=8,
-            base_fingerprint=base,
-        )
+        return random_prompt_file(seed, base=base)
 
     return make
 
