@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from softprompt.promotion import Applied, apply
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.layout import RENEW_SECONDS
-from softprompt.release.promotion.checkout import Checkout
+from softprompt.release.promotion.checkout import Checkout, without_credentials
+from softprompt.release.promotion.git_access import authenticates
 from softprompt.release.promotion.health import Health, Seen, health_server
 from softprompt.release.promotion.mirror import Mirror
 from softprompt.release.promotion.propose import ENVIRONMENTS
@@ -52,6 +53,8 @@ def watch_channel(settings: Settings, options: WatchOptions, stop: Event, tell: 
     health = Health(options.channel)
     rounds = _Rounds(settings, options)
     with health_server(health, options.host, options.port) as port:
+        if not authenticates(options.remote):
+            tell(f"warning: {without_credentials(options.remote)} does not prove who it is; use https:// or SSH")
         tell(f"following {options.branch} for channel {options.channel}; health on http://{options.host}:{port}/readyz")
         watch(rounds.look, health, stop, interval_seconds=options.interval_seconds, tell=tell)
     tell("ended")
@@ -69,7 +72,7 @@ class _Rounds:
 
     def __post_init__(self) -> None:
         folder = self.settings.home / "reconciler" / self.options.channel
-        self.mirror = Mirror(self.options.remote, self.options.branch, folder)
+        self.mirror = Mirror(self.options.remote, self.options.branch, folder, self.settings.git_credentials)
 
     def look(self) -> Seen:
         environments = self.mirror.update() / ENVIRONMENTS

@@ -7,6 +7,9 @@
     SOFTPROMPT_KEYS         folder of publish-<channel>.pem, for channels whose authority is `pipeline`, and of a reviewer's
                             audit-<channel>.pem; default <home>/keys
     SOFTPROMPT_SIGNER       URI of a key in a key service that signs instead, such as `awskms:alias/softprompt-{channel}`
+    SOFTPROMPT_GIT_CREDENTIALS
+                            folder of what a reconciler shows the promotion repository's remote (release/promotion/git_access.py);
+                            unset: Git's own means
     SOFTPROMPT_STORE_ENCRYPTION
                             how the store is asked to encrypt: `sse-s3`, `sse-kms`, `sse-kms:KEY`; unset: as the bucket says
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
@@ -39,6 +42,8 @@ class Settings:
     """Empty: beside the prompt."""
     tracking_uri: str
     uses_embedded_store: bool
+    git_credentials: Path | None = None
+    """None: Git's own means."""
     node_state_folder: Path | None = None
     """None: `node` in `home`."""
 
@@ -54,6 +59,7 @@ class Settings:
             trust_root=Path(env.get("SOFTPROMPT_TRUST_ROOT") or home / "trust" / "root.json"),
             keys=Path(env.get("SOFTPROMPT_KEYS") or home / "keys"),
             signer=env.get("SOFTPROMPT_SIGNER") or "",
+            git_credentials=Path(env["SOFTPROMPT_GIT_CREDENTIALS"]) if env.get("SOFTPROMPT_GIT_CREDENTIALS") else None,
             checkpoints=env.get("SOFTPROMPT_CHECKPOINTS") or "",
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             uses_embedded_store=not env.get("SOFTPROMPT_STORE"),

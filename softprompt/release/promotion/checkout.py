@@ -6,9 +6,10 @@ say is `policy`'s business.
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from softprompt.errors import GitUnavailable, InvalidRequest
@@ -98,8 +99,15 @@ def check_order(checkout: Checkout, before: str, now: str) -> None:
         )
 
 
-def run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def run_git(
+    folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> "subprocess.CompletedProcess[str]":
     """Run git in a folder; its exit code and what it said are the caller's.
+
+    Args:
+        folder: Where.
+        arguments: The command.
+        environment: What it sees beside this process's own.
 
     Raises:
         InvalidRequest: git is not installed.
@@ -110,7 +118,7 @@ def run_git(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
     try:
         return subprocess.run(
             command,
-            env=os.environ | quiet,
+            env={**os.environ, **environment, **quiet},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
