@@ -1,4 +1,4 @@
-# One bucket for the channels of one trust root, a signing key for each channel, and a policy for each duty.
+# One bucket for the channels of one trust root, a signing key for each channel, a policy for each duty, and roles for pods.
 
 module "bucket" {
   source = "./modules/bucket"
@@ -26,4 +26,21 @@ module "duties" {
   prefix     = var.prefix
   channels   = var.channels
   tags       = var.tags
+}
+
+locals {
+  policy_arns = merge(
+    module.duties.policy_arns,
+    { for channel, key in module.signing_key : "sign-${channel}" => key.sign_policy_arn },
+  )
+}
+
+module "roles" {
+  source = "./modules/roles"
+  count  = length(var.roles) > 0 ? 1 : 0
+
+  oidc_provider = var.oidc_provider
+  roles         = var.roles
+  policy_arns   = local.policy_arns
+  tags          = var.tags
 }

@@ -10,8 +10,10 @@ output "signers" {
 
 output "policy_arns" {
   description = "Duty to ARN of its policy; attach each to the identity that has the duty."
-  value = merge(
-    module.duties.policy_arns,
-    { for channel, key in module.signing_key : "sign-${channel}" => key.sign_policy_arn },
-  )
+  value       = local.policy_arns
+}
+
+output "role_arns" {
+  description = "Name of a role to its ARN, for the chart's `serviceAccounts`."
+  value       = one(module.roles[*].role_arns)
 }

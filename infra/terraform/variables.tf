@@ -32,6 +32,18 @@ variable "encryption_key_arn" {
   default     = ""
 }
 
+variable "oidc_provider" {
+  description = "The cluster's OIDC provider in IAM: its ARN, and the issuer's URL. Needed where there are roles."
+  type        = object({ arn = string, issuer = string })
+  default     = null
+}
+
+variable "roles" {
+  description = "Name of a role to the ServiceAccount that may take it, and its duties (keys of the output policy_arns)."
+  type        = map(object({ namespace = string, service_account = string, policies = set(string) }))
+  default     = {}
+}
+
 variable "tags" {
   description = "Tags of everything."
   type        = map(string)

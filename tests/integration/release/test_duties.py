@@ -43,7 +43,18 @@ TERRAFORM = Path(__file__).parents[3] / "infra" / "terraform"
 BUCKET, PREFIX, CHANNEL = "prompts", "fleet", "staging"
 OF_A_CHANNEL = ("publisher", "pipeline", "reader", "reviewer")
 DUTIES = (*OF_A_CHANNEL, "auditor", "gc", "keeper")
+NEEDS_TERRAFORM = pytest.mark.skipif(shutil.which("terraform") is None, reason="Terraform is not installed here")
 VALUES = {"bucket_arn": f"arn:aws:s3:::{BUCKET}", "prefix": f"{PREFIX}/", "channel": CHANNEL}
+
+ALL_VALUES = VALUES | {
+    "key_arn": "arn:aws:kms:eu-central-1:1:key/k",
+    "noncurrent_days": "30",
+    "proposal_days": "90",
+    "oidc_provider_arn": "arn:aws:iam::1:oidc-provider/oidc.eks.example/id/A",
+    "oidc_issuer": "oidc.eks.example/id/A",
+    "namespace": "prompts-staging",
+    "service_account": "softprompt-reconciler",
+}
 
 
 def render(name, **values):
@@ -348,10 +359,20 @@ def test_without_tls_nobody_gets_in(stores):
 def test_every_template_renders_and_says_who_may_do_what():
     for path in sorted((TERRAFORM / "policies").glob("*.json.tftpl")):
         name = path.name.removesuffix(".json.tftpl")
-        values = VALUES | {"key_arn": "arn:aws:kms:eu-central-1:1:key/k", "noncurrent_days": "30", "proposal_days": "90"}
-        found = render(name, **values)
+        found = render(name, **ALL_VALUES)
         assert found.get("Version") == "2012-10-17" or found["Rules"]
-        assert name in {*DUTIES, "bucket", "sign", "lifecycle"}
+        assert name in {*DUTIES, "bucket", "sign", "lifecycle", "trust"}
+
+
+def test_a_role_can_be_taken_by_one_service_account_only():
+    (statement,) = render("trust", **ALL_VALUES)["Statement"]
+    assert statement["Action"] == "sts:AssumeRoleWithWebIdentity"
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "oidc.eks.example/id/A:aud": "sts.amazonaws.com",
+            "oidc.eks.example/id/A:sub": "system:serviceaccount:prompts-staging:softprompt-reconciler",
+        }
+    }
 
 
 def test_generations_roots_and_decisions_are_only_ever_created():
@@ -385,18 +406,38 @@ def test_the_terraform_files_parse():
             assert hcl2.load(file), path
 
 
-@pytest.mark.skipif(shutil.which("terraform") is None, reason="Terraform is not installed here")
-def test_terraform_renders_the_same(tmp_path):
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CHECKPOINT_DISABLE": "1"}
-    checked = subprocess.run(
-        ["terraform", "fmt", "-check", "-recursive", str(TERRAFORM)], env=environment, capture_output=True, text=True, check=False
-    )
+def terraform(folder, *arguments, **more):
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "CHECKPOINT_DISABLE": "1"}
+    command = ["terraform", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120, **more)
+
+
+@NEEDS_TERRAFORM
+def test_terraform_formats_and_renders_the_same(tmp_path):
+    checked = terraform(tmp_path, "fmt", "-check", "-recursive", str(TERRAFORM))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    values = VALUES | {"key_arn": "arn:aws:kms:::key/k", "noncurrent_days": "30", "proposal_days": "90"}
     for path in sorted((TERRAFORM / "policies").glob("*.tftpl")):
-        asked = f'templatefile("{path}", {json.dumps(values)})'
-        shown = subprocess.run(
-            ["terraform", "console"], input=asked, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        )
+        shown = terraform(tmp_path, "console", input=f'templatefile("{path}", {json.dumps(ALL_VALUES)})')
         text = shown.stdout.strip().removeprefix("<<EOT\n").removesuffix("\nEOT")
-        assert json.loads(text) == render(path.name.removesuffix(".json.tftpl"), **values), path
+        assert json.loads(text) == render(path.name.removesuffix(".json.tftpl"), **ALL_VALUES), path
+
+
+@NEEDS_TERRAFORM
+@pytest.mark.parametrize(
+    ("role", "refused"),
+    [
+        ({"policies": ["publisher-staging", "sign-staging"]}, ""),
+        ({"policies": ["pipeline-staging", "sign-staging"]}, "never both"),
+        ({"policies": ["reader-staging"], "service_account": "*"}, "no wildcards"),
+    ],
+    ids=["a reconciler", "a pipeline that signs", "whoever asks"],
+)
+def test_terraform_refuses_roles_that_reach_too_far(tmp_path, role, refused):
+    """Of the module only its variables: without resources Terraform needs no provider."""
+    shutil.copy(TERRAFORM / "modules" / "roles" / "variables.tf", tmp_path)
+    role = {"namespace": "prompts-staging", "service_account": "softprompt-reconciler"} | role
+    values = {"oidc_provider": {"arn": "a", "issuer": "i"}, "policy_arns": {}, "roles": {"one": role}}
+    (tmp_path / "terraform.tfvars.json").write_text(json.dumps(values))
+    planned = terraform(tmp_path, "plan", "-no-color", "-input=false")
+    assert (planned.returncode == 0) == (not refused), planned.stdout + planned.stderr
+    assert refused in planned.stderr
