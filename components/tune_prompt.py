@@ -3,49 +3,56 @@
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
 
-from components import IMAGE
+from components import IMAGE, TASK_SETTINGS
 
 
-@dsl.component(base_image=IMAGE, install_kfp_package=False)
+@dsl.component(base_image=IMAGE, install_kfp_package=False, task_config_passthroughs=TASK_SETTINGS)
 def tune_prompt(
     resolved_recipe: str,
     dataset: Input[Dataset],
+    task_config: dsl.TaskConfig,
     prompt: Output[Model],
     training_log: Output[Artifact],
     training_report: Output[HTML],
     training_metrics: Output[Metrics],
     mlflow_run: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
+    backend: str = "",
 ) -> None:
     """Train the prompt; metrics arrive in MLflow while it runs.
 
     Args:
         resolved_recipe: JSON of `resolve_recipe`.
         dataset: Artifact of `validate_dataset`.
+        task_config: What is set on the task, for the Ray pods.
         prompt: The prompt file.
         training_log: What training measured, JSON.
         training_report: The same as a page: curves, candidates, doubts.
         training_metrics: Its last numbers, for the UI.
         mlflow_run: Id of the MLflow run.
+        backend: `local` or `rayjob`; empty: the deployment's.
     """
     from pathlib import Path
 
     from softprompt.data.dataset import read_manifest
+    from softprompt.placement import run_step
     from softprompt.progress import step_errors
     from softprompt.registry import start_run
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
-    from softprompt.tracking import MlflowSink
-    from softprompt.tuning.tune import tune_prompt as tune
+    from softprompt.step_work import StepRequest
+    from softprompt.tuning.training_log import TrainingLog
 
     with step_errors("tune_prompt"):
         settings = Settings.from_environment()
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
-        data, out = Path(dataset.path), Path(prompt.path)
-        run_id = start_run(settings.tracking_uri, resolved, read_manifest(data), artifacts=settings.run_artifacts)
-        sink = MlflowSink(settings.tracking_uri, run_id)
+        data, out, log_file = Path(dataset.path), Path(prompt.path), Path(training_log.path)
+        rows, uri = read_manifest(data), settings.tracking_uri
+        run_id = start_run(uri, resolved, rows, artifacts=settings.run_artifacts, place=prompt.uri)
         storage = settings.checkpoints or str(out.parent / "checkpoints")
-        log_file, report = Path(training_log.path), Path(training_report.path)
-        log = tune(resolved, data, out, log_file, report, sink=sink, run_id=run_id, storage=storage)
+        request = StepRequest(step="tune_prompt", resolved=resolved, tracking_uri=uri, run_id=run_id, checkpoints=storage)
+        outputs = {"prompt": out, "training_log": log_file, "training_report": Path(training_report.path)}
+        run_step(request, {"dataset": data}, outputs, settings, backend, place=prompt.uri, task_config=task_config)
+        log = TrainingLog.from_bytes(log_file.read_bytes(), source="training_log")
         for name, value in log.headline.items():
             training_metrics.log_metric(name, value)
         prompt.metadata["digest"] = log.prompt

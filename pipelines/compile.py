@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 from components import IMAGE
 from pipelines.prompt_tuning import prompt_tuning
 
-CHOICES = {"prompt_kind": ["", "shallow", "deep"]}
+CHOICES = {"backend": ["", "local", "rayjob"], "prompt_kind": ["", "shallow", "deep"]}
 """Parameters the run form draws as dropdowns: KFP 2.17's back end reads them, its SDK cannot write them yet."""
 
 

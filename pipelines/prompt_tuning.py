@@ -25,6 +25,7 @@ DESCRIPTION = """Tune a soft prompt for one task on a frozen language model, jud
 recipe: a packaged name (demo, demo-replies, demo-faq, demo-answers, banking77), a file:// URI, or the YAML text of a recipe.
 base_model, channel, dataset, prompt_kind, prompt_name: override the recipe's; empty keeps it.
 num_tokens, num_workers: 0 keeps the recipe's. seed: -1 keeps the recipe's.
+backend: where steps that use Ray do their work: local (in the step's pod) or rayjob (KubeRay); empty: the deployment's.
 
 A rejected prompt is a result: the run succeeds, nothing is published, and explain_rejection says why."""
 
@@ -32,6 +33,7 @@ A rejected prompt is a result: the run succeeds, nothing is published, and expla
 @dsl.pipeline(name="prompt-tuning", description=DESCRIPTION, display_name="Prompt tuning")
 def prompt_tuning(
     recipe: str = "demo",
+    backend: str = "",
     base_model: str = "",
     channel: str = "",
     dataset: str = "",
@@ -56,13 +58,15 @@ def prompt_tuning(
     resolved.set_caching_options(enable_caching=False)
     wish = resolved.outputs["resolved_recipe"]
 
-    validated = validate_dataset(resolved_recipe=wish)
+    validated = validate_dataset(resolved_recipe=wish, backend=backend)
     dataset_artifact = validated.outputs["dataset"]
 
-    tuned = tune_prompt(resolved_recipe=wish, dataset=dataset_artifact)
+    tuned = tune_prompt(resolved_recipe=wish, dataset=dataset_artifact, backend=backend)
     prompt, training_log = tuned.outputs["prompt"], tuned.outputs["training_log"]
 
-    evaluated = evaluate_prompt(resolved_recipe=wish, dataset=dataset_artifact, prompt=prompt, training_log=training_log)
+    evaluated = evaluate_prompt(
+        resolved_recipe=wish, dataset=dataset_artifact, prompt=prompt, training_log=training_log, backend=backend
+    )
     gate_report = evaluated.outputs["gate_report"]
 
     registered = register_prompt(

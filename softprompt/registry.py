@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest, iter_part
-from softprompt.documents import Document
+from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRequest
 from softprompt.evaluation.gate_report import GateReport, system_title
 from softprompt.evaluation.report.review import ReviewPage, inputs_of, lead_over, lead_text
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 STEP = "register_prompt"
 MOST_PARAM_CHARACTERS = 6000
 """MLflow's own limit for a parameter's value."""
+PLACE_TAG = "softprompt.place"
+"""sha256 of the URI that a run's prompt is written to."""
 
 
 class Registration(Document):
@@ -44,14 +46,18 @@ class Registration(Document):
     verdict: Literal["passed", "rejected", "undecided"]
 
 
-def start_run(tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManifest, *, artifacts: Path | None = None) -> str:
-    """Begin the run that tuning reports to.
+def start_run(
+    tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManifest, *, artifacts: Path | None = None, place: str = ""
+) -> str:
+    """Begin the run that tuning reports to, or find the one that an earlier try of the same step began.
 
     Args:
         tracking_uri: MLflow's address.
         resolved: The recipe; logged whole, and its settings as parameters.
         dataset: Logged as the run's input.
         artifacts: Where a new experiment keeps its artifacts; None: where the server says.
+        place: URI that the step writes its prompt to, the same for each of its tries: they share a run, so that the last one goes
+            on from the checkpoints of those before. Empty: a new run.
 
     Returns:
         The run's id.
@@ -65,7 +71,10 @@ def start_run(tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManif
 
     recipe = resolved.recipe
     with talking_to(tracking_uri) as mlflow:
-        run = mlflow.create_run(_experiment(mlflow, recipe.name, artifacts), run_name=f"{recipe.name} {recipe.prompt.kind}")
+        experiment = _experiment(mlflow, recipe.name, artifacts)
+        if place and (begun := mlflow.search_runs([experiment], f"tags.`{PLACE_TAG}` = '{sha256_hex(place.encode())}'")):
+            return str(begun[0].info.run_id)
+        run = mlflow.create_run(experiment, run_name=f"{recipe.name} {recipe.prompt.kind}")
         params = [Param(key, value[:MOST_PARAM_CHARACTERS]) for key, value in _flat(recipe.model_dump(mode="json"))]
         tags = [RunTag(f"softprompt.{key}", value) for key, value in _identity(resolved, dataset).items()]
         metrics = [Metric(f"validate_dataset/{key}", float(value), 0, 0) for key, value in _dataset_numbers(dataset).items()]
@@ -73,6 +82,8 @@ def start_run(tracking_uri: str, resolved: ResolvedRecipe, dataset: DatasetManif
         logged = LoggedDataset(recipe.name, resolved, dataset)._to_mlflow_entity()
         mlflow.log_inputs(run.info.run_id, [DatasetInput(logged, [InputTag("mlflow.data.context", CONTEXT)])])
         mlflow.log_text(run.info.run_id, resolved.to_bytes().decode(), "resolved_recipe.json")
+        if place:  # last, so that a run which is found holds all of the above
+            mlflow.set_tag(run.info.run_id, PLACE_TAG, sha256_hex(place.encode()))
     return str(run.info.run_id)
 
 

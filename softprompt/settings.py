@@ -15,6 +15,8 @@
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
+    SOFTPROMPT_BACKEND      where steps that use Ray do their work when a run does not say: `local` (default), `rayjob`; what
+                            the latter needs to know is in `softprompt.rayjob.settings`
 
 S3 itself is configured by the usual AWS variables.
 """
@@ -44,6 +46,7 @@ class Settings:
     uses_embedded_store: bool
     git_credentials: Path | None = None
     """None: Git's own means."""
+    backend: str = "local"
     node_state_folder: Path | None = None
     """None: `node` in `home`."""
 
@@ -63,6 +66,7 @@ class Settings:
             checkpoints=env.get("SOFTPROMPT_CHECKPOINTS") or "",
             tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
             uses_embedded_store=not env.get("SOFTPROMPT_STORE"),
+            backend=env.get("SOFTPROMPT_BACKEND") or "local",
         )
 
     def signing_key(self, channel: str) -> Path | str:

@@ -154,6 +154,14 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert kept <= {f.path for f in client.list_artifacts(run_id)}
 
 
+def test_a_step_that_is_tried_again_goes_on_with_its_run_and_no_other_step_does(tracking, passed):
+    uri, artifacts = tracking
+    begin = lambda place: start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts, place=place)
+    first = begin("s3://artifacts/prompt-tuning/1/tune-prompt/7/prompt")
+    assert begin("s3://artifacts/prompt-tuning/1/tune-prompt/7/prompt") == first
+    assert first not in {begin("s3://artifacts/prompt-tuning/2/tune-prompt/9/prompt"), begin(""), begin("")}
+
+
 def test_the_version_page_has_the_evaluation(tracking, passed):
     uri, artifacts = tracking
     run_id = start_run(uri, passed.resolved, passed.manifest, artifacts=artifacts)
