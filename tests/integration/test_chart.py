@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "softprompt"
 CLUSTER = ROOT.parent / "shared" / "cluster"
 CLUSTER_STATE = Path(os.environ.get("SOFTPROMPT_CLUSTER", "/var/lib/softprompt-cluster"))
+EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
 LAPTOP = CHART / "ci" / "laptop-values.yaml"
 
 
@@ -73,7 +74,7 @@ def with_value(values: dict, path: str, value: object) -> dict:
     return changed
 
 
-@pytest.mark.parametrize("path", [CHART / "values.yaml", LAPTOP], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [CHART / "values.yaml", *EXAMPLES], ids=lambda path: path.name)
 def test_the_values_keep_to_their_schema(path):
     assert problems(read_yaml(path)) == []
 
@@ -81,18 +82,34 @@ def test_the_values_keep_to_their_schema(path):
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("replica", 3),
+        ("replicas", 3),
         ("store.url", "s3://b"),
+        ("store.uri", "http://bucket"),
+        ("store.endpoint", "s3.example:7070"),
+        ("trustRoot.kind", "Volume"),
+        ("serviceAccounts.reviewer", {"create": True}),
+        ("serving.replica", 3),
+        ("serving.replicas", "2"),
+        ("serving.baseModel.uri", "hf://org/name@main"),
+        ("serving.image.digest", "sha256:1"),
+        ("serving.arguments", ["max-rows=3"]),
+        ("serving.environment", {"A": 1}),
+        ("serving.environment", {"A-B": "1"}),
+        ("serving.podDisruptionBudget.maxUnavailable", 0),
+        ("serving.podDisruptionBudget.maxUnavailable", "half"),
+        ("serving.resources.limits", {"memory": "2 GB"}),
+        ("serving.autoscaling.minReplicas", 0),
+        ("reconciler.git.remote", "https://user:password@git.example/prompts.git"),
+        ("reconciler.replicas", 2),
+        ("pipeline.backend", "slurm"),
+        ("pipeline.policies", {"Staging": "authority: git"}),
+        ("mlflow.artifacts", "file:///tmp"),
         ("networkPolicy.clients", [{}]),
         ("networkPolicy.clients", [{"podSelectors": {}}]),
-        ("baseModel.uri", "hf://org/name@main"),
-        ("store.uri", "http://bucket"),
-        ("image.digest", "sha256:1"),
-        ("trustRoot.kind", "Volume"),
-        ("replicas", "2"),
-        ("podDisruptionBudget.maxUnavailable", 0),
-        ("podDisruptionBudget.maxUnavailable", "half"),
-        ("resources.limits", {"memory": "2 GB"}),
+        ("networkPolicy.store", []),
+        ("networkPolicy.store.ports", ["http"]),
+        ("priorityClasses.serving", 2_000_000_000),
+        ("externalSecrets.secrets", {"tokens": {"data": {}}}),
     ],
 )
 def test_the_schema_refuses_what_is_not_known_or_cannot_work(path, value):
@@ -112,7 +129,7 @@ def test_every_object_of_the_schema_is_closed():
 
 
 def test_every_value_says_what_it_is():
-    """A key is documented itself, or lies in one that is, or is a group whose first key is documented."""
+    """A key is documented itself, or lies in one that is, or is a group whose first key is documented or a group."""
     lines = (CHART / "values.yaml").read_text().splitlines()
     silent, covered_from = [], None
     for before, line, after in zip(["", *lines], lines, [*lines[1:], ""], strict=False):
@@ -122,23 +139,33 @@ def test_every_value_says_what_it_is():
         if covered_from is not None and indent > covered_from:
             continue
         covered_from = indent if before.lstrip().startswith("# --") else None
-        if covered_from is None and not after.lstrip().startswith("# --"):
+        is_group = line.endswith(":") and (after.lstrip().startswith("# --") or after.endswith(":"))
+        if covered_from is None and not is_group:
             silent.append(line)
     assert silent == []
 
 
-def test_chart_image_and_package_are_of_one_version():
-    chart, image = read_yaml(CHART / "Chart.yaml"), read_yaml(CHART / "values.yaml")["image"]
+def test_chart_images_and_package_are_of_one_version():
+    chart, values = read_yaml(CHART / "Chart.yaml"), read_yaml(CHART / "values.yaml")
     assert (chart["version"], chart["appVersion"]) == (__version__, __version__)
-    assert f"{image['repository']}:{image['tag'] or chart['appVersion']}" == IMAGE
+    images = [values[part]["image"] for part in ("serving", "reconciler", "mlflow")]
+    assert [image["repository"] for image in images] == ["softprompt/serving", "softprompt/release", "softprompt/steps"]
+    assert {values["image"]["tag"], *(image["tag"] for image in images)} == {""}
+    assert f"{images[-1]['repository']}:{chart['appVersion']}" == IMAGE
 
 
-@pytest.mark.parametrize("program", ["helm", "helm-unittest"])
-def test_the_chart_passes_its_own_tests(program):
-    if not shutil.which(program):
-        pytest.skip(f"{program} is not on PATH")
-    command = {"helm": ["helm", "lint", "--strict", CHART, "--values", LAPTOP], "helm-unittest": ["helm-unittest", CHART]}
-    done = subprocess.run(command[program], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_pass_lint(path):
+    if not shutil.which("helm"):
+        pytest.skip("helm is not on PATH")
+    done = subprocess.run(["helm", "lint", "--strict", CHART, "--values", path], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_chart_passes_its_own_tests():
+    if not shutil.which("helm-unittest"):
+        pytest.skip("helm-unittest is not on PATH")
+    done = subprocess.run(["helm-unittest", CHART], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -317,7 +344,7 @@ def namespace(kubernetes, channel):
 
 def install(kubernetes: Kubernetes, release: str, namespace: str, channel: Channel, **sets: str) -> None:
     """Install and return at once."""
-    values = {"store.uri": f"s3://{channel.bucket}", "baseModel.uri": f"s3://{channel.bucket}/bases/tiny"} | sets
+    values = {"store.uri": f"s3://{channel.bucket}", "serving.baseModel.uri": f"s3://{channel.bucket}/bases/tiny"} | sets
     settings = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
     kubernetes.run(
         *("helm", "upgrade", "--install", release, CHART, "--namespace", namespace, "--values", LAPTOP, *settings),
@@ -378,7 +405,7 @@ def test_another_fleet_serves_the_same_channel_on_the_base_model_that_is_in_the_
     embedded = dataclasses.replace(channel, base=load_base_model(fetch_base("embedded://base")))
     prompt = embedded.prompt(seed=3)
     embedded.publish(prompt)
-    install(kubernetes, "softprompt-embedded", namespace, channel, **{"baseModel.uri": "embedded://base"})
+    install(kubernetes, "softprompt-embedded", namespace, channel, **{"serving.baseModel.uri": "embedded://base"})
     reply = classify(wait_until_ready(kubernetes, "softprompt-embedded", namespace), "ruby")
     assert reply.headers["x-softprompt-digest"] == f"sha256:{prompt.digest}"
     assert reply.json()["probabilities"] == pytest.approx(embedded.answer_here(prompt, "ruby"), abs=1e-4)
