@@ -75,10 +75,13 @@ image: ## Build the image of steps, Ray workers and serving nodes
 	$(IMAGE_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*') \
 		--tag softprompt/steps:$(VERSION) --file infra/images/steps.Containerfile .
 
-chart: ## Check the Helm chart: lint and unit tests
-	@for program in helm helm-unittest; do command -v $$program >/dev/null || { echo "$$program is not on PATH; install it to check the chart" >&2; exit 1; }; done
-	helm lint --strict charts/softprompt --values charts/softprompt/ci/laptop-values.yaml
+chart: $(VENV)/.dev ## Check the Helm chart: lint, unit tests, schemas of eight Kubernetes versions, README
+	@for program in helm helm-unittest helm-docs; do command -v $$program >/dev/null || { echo "$$program is not on PATH; install it to check the chart" >&2; exit 1; }; done
+	for values in charts/softprompt/ci/*-values.yaml; do helm lint --strict --quiet charts/softprompt --values $$values || exit; done
 	helm-unittest charts/softprompt
+	$(BIN)/python infra/check_chart.py
+	@helm-docs --chart-search-root charts/softprompt --log-level error --dry-run | diff --ignore-blank-lines - charts/softprompt/README.md \
+		|| { echo "charts/softprompt/README.md is not what helm-docs makes of values.yaml; run helm-docs" >&2; exit 1; }
 
 lock: ## Write constraints.txt anew from pyproject.toml
 	$(PYTHON) infra/lock.py

@@ -29,6 +29,7 @@ from botocore.credentials import Credentials
 from ruamel.yaml import YAML
 
 from components import IMAGE
+from infra import check_chart
 from softprompt import __version__
 from softprompt.artifact import Answer, PromptFile
 from softprompt.base_model import FrozenBase, load_base_model
@@ -160,6 +161,19 @@ def test_the_examples_pass_lint(path):
         pytest.skip("helm is not on PATH")
     done = subprocess.run(["helm", "lint", "--strict", CHART, "--values", path], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", [check_chart.VERSIONS[0], check_chart.VERSIONS[-1]])
+def test_every_object_fits_the_schemas_of_oldest_and_newest_kubernetes(version):
+    """`make chart` does this for every example and every version between."""
+    if not shutil.which("helm"):
+        pytest.skip("helm is not on PATH")
+    objects, unknown = check_chart.render(CHART / "ci" / "production-values.yaml", version), set()
+    assert list(check_chart.faults(objects, version, unknown)) == []
+    assert {kind.partition(" ")[0] for kind in unknown} == {"ExternalSecret", "LocalQueue", "ServiceMonitor"}
+    deployment = next(found for found in objects if found["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["containers"][0]["imagePullPolicies"] = "Never"
+    assert "imagePullPolicies" in "".join(check_chart.faults([deployment], version, unknown)), "what no version knows is found"
 
 
 def test_the_chart_passes_its_own_tests():
