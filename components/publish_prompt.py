@@ -29,11 +29,11 @@ def publish_prompt(
     """
     from pathlib import Path
 
-    from softprompt.deployment import dataset_evidence, publish_run
     from softprompt.evaluation.gate_report import GateReport
     from softprompt.progress import step_errors, tell
     from softprompt.registry import Registration
     from softprompt.resolve import ResolvedRecipe
+    from softprompt.run_channel import dataset_evidence, publish_run
     from softprompt.settings import Settings
 
     with step_errors("publish_prompt"):

@@ -34,9 +34,9 @@ def resolve_recipe(
     """
     from pathlib import Path
 
-    from softprompt.deployment import prepare_run
     from softprompt.progress import step_errors
     from softprompt.resolve import Overrides
+    from softprompt.run_channel import prepare_run
     from softprompt.settings import Settings
     from softprompt.tracking import check_tracking
 

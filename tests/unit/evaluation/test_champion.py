@@ -12,7 +12,7 @@ from softprompt.data.dataset import read_part
 from softprompt.data.input_digests import seen_inputs
 from softprompt.data.rows import Row
 from softprompt.data.validate import validate_dataset
-from softprompt.deployment import SEEN_INPUTS_FILE, champion_of, dataset_evidence, laptop, prepare_run, publish_run
+from softprompt.deployment import laptop
 from softprompt.documents import sha256_hex
 from softprompt.engine.encoding import TextEncoder
 from softprompt.evaluation.observations import Answers
@@ -22,6 +22,7 @@ from softprompt.release.blobs import prompt_blobs, put_blobs
 from softprompt.release.statement import Served, Share
 from softprompt.release.store import open_store
 from softprompt.resolve import Overrides, ResolvedChampion, resolve_recipe
+from softprompt.run_channel import SEEN_INPUTS_FILE, champion_of, dataset_evidence, prepare_run, publish_run
 from softprompt.settings import Settings
 from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
 from tests.stock import random_prompt
