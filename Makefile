@@ -49,8 +49,14 @@ test-soak: $(VENV)/.dev ## Tests that take an hour or more
 test-gpu: $(VENV)/.dev ## Tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-cluster-test: $(VENV)/.dev ## Tests that need a Kubernetes cluster
-	$(BIN)/python -m pytest -m cluster $(ARGS)
+cluster-test: $(VENV)/.dev ## Tests that need a Kubernetes cluster (docs/cluster.md says which they take)
+	$(BIN)/python -m pytest -m "cluster and not cluster_soak" $(ARGS)
+
+cluster-short: $(VENV)/.dev ## The few of them that CI runs (under ten minutes)
+	$(BIN)/python -m pytest -m "cluster and short" $(ARGS)
+
+cluster-soak: $(VENV)/.dev ## The long ones: every kill at every moment
+	$(BIN)/python -m pytest -m cluster_soak $(ARGS)
 
 bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.train_step --quick
@@ -68,12 +74,29 @@ base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (
 package: $(VENV)/.dev ## Build wheel and source distribution into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
-VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' softprompt/__init__.py)
+VERSION := $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' softprompt/__init__.py)
+ROLES := steps serving release
+IMAGE_TAG ?= $(VERSION)
 IMAGE_BUILD ?= $(shell command -v buildah || command -v podman || command -v docker || echo "no buildah, podman or docker here:") build
+# Every file of an image has this date, so that the same source gives the same layers.
+export SOURCE_DATE_EPOCH ?= 1767225600
+DATED = $(if $(findstring docker,$(IMAGE_BUILD)),--build-arg SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH),--timestamp $(SOURCE_DATE_EPOCH))
+LABELLED = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*') \
+	--build-arg CREATED=$(shell git log -1 --format=%cI)
 
-image: ## Build the image of steps, Ray workers and serving nodes
-	$(IMAGE_BUILD) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git describe --always --dirty --abbrev=40 --exclude '*') \
-		--tag softprompt/steps:$(VERSION) --file infra/images/steps.Containerfile .
+images: $(ROLES:%=image-%) ## Build the image of each role: KFP steps and Ray workers, serving nodes, the reconciler
+
+$(ROLES:%=image-%): image-%:
+	$(IMAGE_BUILD) $(DATED) $(LABELLED) $(IMAGE_ARGS) --tag softprompt/$*:$(IMAGE_TAG) --file infra/images/$*.Containerfile .
+
+sbom: $(ROLES:%=sbom-%) ## Write what each image's environment holds, as CycloneDX, into build/sbom
+
+$(ROLES:%=sbom-%): sbom-%:
+	@mkdir -p build/sbom/$*
+	$(IMAGE_BUILD) $(IMAGE_ARGS) --target sbom --output type=local,dest=build/sbom/$* --file infra/images/$*.Containerfile .
+
+audit: sbom $(VENV)/.dev ## Look up known vulnerabilities of the images' packages
+	@for role in $(ROLES); do $(BIN)/python infra/audit.py build/sbom/$$role/sbom.json || exit; done
 
 chart: $(VENV)/.dev ## Check the Helm chart: lint, unit tests, schemas of eight Kubernetes versions, README
 	@for program in helm helm-unittest helm-docs; do command -v $$program >/dev/null || { echo "$$program is not on PATH; install it to check the chart" >&2; exit 1; }; done
@@ -104,4 +127,5 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu cluster-test bench base package image chart lock clean
+.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu cluster-test cluster-short cluster-soak bench base package \
+	images $(ROLES:%=image-%) sbom $(ROLES:%=sbom-%) audit chart lock clean
