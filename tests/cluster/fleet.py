@@ -60,10 +60,10 @@ class Fleet:
         """Install, or upgrade with more values, and return at once."""
         repository, _, tag = self.image.rpartition(":")
         own = {
-            "image.repository": repository,
-            "image.tag": tag,
+            "serving.image.repository": repository,
+            "serving.image.tag": tag,
             "store.uri": f"s3://{self.channel.bucket}",
-            "baseModel.uri": f"s3://{self.channel.bucket}/bases/tiny",
+            "serving.baseModel.uri": f"s3://{self.channel.bucket}/bases/tiny",
             # The machine itself is a client of these tests, at the address that it has on the nodes' network.
             "networkPolicy.clients[0].podSelector.matchLabels.may": "ask",
             "networkPolicy.clients[1].ipBlock.cidr": "10.99.0.0/24",

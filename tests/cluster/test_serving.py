@@ -67,7 +67,7 @@ def test_another_fleet_serves_the_same_channel_on_the_base_model_that_is_in_the_
     embedded = dataclasses.replace(channel, base=load_base_model(fetch_base("embedded://base")))
     prompt = embedded.prompt(seed=3)
     embedded.publish(prompt)
-    other = dataclasses.replace(fleet, name="softprompt-embedded", values={"baseModel.uri": "embedded://base"})
+    other = dataclasses.replace(fleet, name="softprompt-embedded", values={"serving.baseModel.uri": "embedded://base"})
     reply = other.install().wait().classify("ruby")
     assert reply.headers["x-softprompt-digest"] == f"sha256:{prompt.digest}"
     assert reply.json()["probabilities"] == pytest.approx(embedded.answer_here(prompt, "ruby"), abs=1e-4)
