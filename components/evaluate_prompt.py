@@ -46,7 +46,7 @@ def evaluate_prompt(
     from softprompt.progress import step_errors
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
-    from softprompt.step_work import StepRequest
+    from softprompt.step_request import StepRequest
 
     with step_errors("evaluate_prompt"):
         settings = Settings.from_environment()

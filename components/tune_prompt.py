@@ -39,7 +39,7 @@ def tune_prompt(
     from softprompt.registry import start_run
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
-    from softprompt.step_work import StepRequest
+    from softprompt.step_request import StepRequest
     from softprompt.tuning.training_log import TrainingLog
 
     with step_errors("tune_prompt"):

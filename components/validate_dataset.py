@@ -33,7 +33,7 @@ def validate_dataset(
     from softprompt.progress import step_errors
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
-    from softprompt.step_work import StepRequest
+    from softprompt.step_request import StepRequest
 
     with step_errors("validate_dataset"):
         settings = Settings.from_environment()

@@ -13,6 +13,7 @@
     │   ├── StoreUnavailable           5   ... the object store
     │   ├── TrackingUnavailable        5   ... the MLflow tracking server
     │   ├── GitUnavailable             5   ... the Git remote
+    │   ├── ClusterUnavailable         5   ... the Kubernetes API, or what it was to run
     │   └── VerificationFailed         5   ... delivered something that does not verify
     ├── GatesUndecided                 6   the evidence was not enough for a verdict
     └── PublishUnknown                 7   nobody can say whether a publish took effect
@@ -116,6 +117,10 @@ class TrackingUnavailable(ServiceUnavailable):
 
 class GitUnavailable(ServiceUnavailable):
     """The Git remote did not answer, or refused."""
+
+
+class ClusterUnavailable(ServiceUnavailable):
+    """The Kubernetes API did not answer, or refused, or what it was to run did not come to its end."""
 
 
 class VerificationFailed(ServiceUnavailable):

@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from softprompt.errors import InvalidRequest
 from softprompt.settings import Settings
-from softprompt.step_work import Files, StepRequest, do_work
+from softprompt.step_request import Files, StepRequest
+from softprompt.step_work import do_work
 
 Backend = Literal["local", "rayjob"]
 BACKENDS: tuple[Backend, ...] = ("local", "rayjob")
@@ -33,7 +34,9 @@ def run_step(
     if backend_of(backend or settings.backend) == "local" or not request.uses_ray:
         do_work(request, inputs, outputs)
         return
-    raise InvalidRequest("RayJobs come with the next commit.")
+    from softprompt.rayjob.run import run_on_rayjob
+
+    run_on_rayjob(request, inputs, outputs, storage=settings.checkpoints, place=place, task_config=task_config)
 
 
 def backend_of(name: str) -> Backend:

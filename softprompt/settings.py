@@ -15,8 +15,27 @@
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
-    SOFTPROMPT_BACKEND      where steps that use Ray do their work when a run does not say: `local` (default), `rayjob`; what
-                            the latter needs to know is in `softprompt.rayjob.settings`
+    SOFTPROMPT_BACKEND      where steps that use Ray do their work when a run does not say: `local` (default) or `rayjob`
+
+With `rayjob`, steps make RayJobs for KubeRay; SOFTPROMPT_CHECKPOINTS has to be in S3 then (`softprompt.rayjob.settings`):
+
+    SOFTPROMPT_RAYJOB_IMAGE             of the Ray pods; default the step's own
+    SOFTPROMPT_RAYJOB_SERVICE_ACCOUNT   default `softprompt-trainer`
+    SOFTPROMPT_RAYJOB_SECRET            with keys of S3, MLflow, the hub; default `softprompt-pipeline`; need not exist
+    SOFTPROMPT_RAYJOB_QUEUE             a Kueue LocalQueue that starts RayJobs; default none
+    SOFTPROMPT_RAYJOB_PRIORITY_CLASS    of the pods; default none
+    SOFTPROMPT_RAYJOB_CPU, SOFTPROMPT_RAYJOB_MEMORY
+                                        of a worker pod where its task does not say; default `1` and `4Gi`
+    SOFTPROMPT_RAYJOB_HEAD_CPU, SOFTPROMPT_RAYJOB_HEAD_MEMORY
+                                        of the head pod; default `500m` and `4Gi`
+    SOFTPROMPT_RAYJOB_NUM_CPUS          threads of a worker; default the whole processors that its pod asks for
+    SOFTPROMPT_RAYJOB_MIN_WORKERS, SOFTPROMPT_RAYJOB_MAX_WORKERS
+                                        worker pods of `validate_dataset` and `evaluate_prompt`; default 1 and 1
+    SOFTPROMPT_RAYJOB_DEADLINE_SECONDS  for a whole RayJob; default a day
+    SOFTPROMPT_RAYJOB_START_SECONDS     until its cluster stands; default an hour
+    SOFTPROMPT_RAYJOB_RETRIES           clusters after the first, when one was lost; default 3
+    SOFTPROMPT_RAYJOB_TTL_SECONDS       until a finished one's cluster goes, if no step takes it away; default 60
+    SOFTPROMPT_RAYJOB_ORPHAN_SECONDS    until work that no step waits for ends; default 900
 
 S3 itself is configured by the usual AWS variables.
 """

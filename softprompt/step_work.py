@@ -4,45 +4,17 @@ A step runs its work in its own pod or has a Ray cluster's driver run it (`softp
 outputs are paths, and everything else stands in the request, which travels as one document.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 from softprompt.artifact import PromptFile
 from softprompt.data.report import report_beside
 from softprompt.data.validate import validate_dataset
-from softprompt.documents import Document
 from softprompt.evaluation.evaluate import evaluate_prompt
 from softprompt.registry_evaluation import wear_of
-from softprompt.resolve import ResolvedRecipe
+from softprompt.step_request import Files, HeavyStep, StepRequest
 from softprompt.tracking import MlflowSink
 from softprompt.tuning.tune import tune_prompt
-
-HeavyStep = Literal["validate_dataset", "tune_prompt", "evaluate_prompt"]
-Files = Mapping[str, Path]
-"""Name of an input or output -> its file or folder."""
-
-
-class StepRequest(Document):
-    """What a heavy step is asked, but for its files."""
-
-    schema_version: Literal[1] = 1
-    step: HeavyStep
-    resolved: ResolvedRecipe
-    tracking_uri: str
-    """MLflow's address."""
-    run_id: str = ""
-    """The MLflow run that a training reports to; it names the Ray run, too."""
-    checkpoints: str = ""
-    """Of a training: a folder that all its workers see, or `s3://BUCKET/PREFIX`."""
-
-    @property
-    def uses_ray(self) -> bool:
-        """Whether the recipe wants this step's work done over a Ray cluster."""
-        recipe = self.resolved.recipe
-        engine = {"validate_dataset": recipe.dataset.engine, "evaluate_prompt": recipe.evaluation.engine, "tune_prompt": "ray"}
-        return engine[self.step] == "ray"
 
 
 def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:

@@ -5,7 +5,6 @@ again. Here the folders themselves are the index. A folder is written manifest l
 a manifest and is complete, or it has none and is passed over for the one before it.
 """
 
-import os
 import re
 import tempfile
 import uuid
@@ -13,12 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyarrow import fs
 
 from softprompt.errors import StoreUnavailable
-from softprompt.release.s3_client import parse_s3_uri
+from softprompt.storage import filesystem_of, write_whole
 from softprompt.tuning.checkpoint import MANIFEST_FILE, load_checkpoint
 from softprompt.tuning.population import PopulationState
 
@@ -70,7 +68,8 @@ class CheckpointStore:
         try:
             self.filesystem.create_dir(f"{self._folder}/{name}")
             for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST_FILE):
-                self._write(f"{self._folder}/{name}/{path.name}", path.read_bytes())
+                with path.open("rb") as content:
+                    write_whole(self.filesystem, f"{self._folder}/{name}/{path.name}", content)
             self._remove_before(number)
         except OSError as error:
             raise self._unavailable("keep a checkpoint", error) from None
@@ -101,16 +100,6 @@ class CheckpointStore:
         with self.local(name) as folder:
             return load_checkpoint(folder)
 
-    def _write(self, path: str, data: bytes) -> None:
-        """Write a file that appears under its name whole or not at all."""
-        # An S3 object appears when its upload is completed, a local file as soon as it is opened.
-        local = isinstance(self.filesystem, fs.LocalFileSystem)
-        draft = f"{path}.part" if local else path
-        with self.filesystem.open_output_stream(draft) as file:
-            file.write(data)
-        if local:
-            self.filesystem.move(draft, path)
-
     def _remove_before(self, number: int) -> None:
         for name in self.names():
             if number_of(name) <= number - NUM_KEPT:
@@ -125,18 +114,3 @@ def number_of(name: str) -> int:
     match = _NAME.fullmatch(name)
     assert match is not None, name
     return int(match[1])
-
-
-def filesystem_of(storage: str) -> tuple[fs.FileSystem, str]:
-    """(file system, path in it) of a folder or an `s3://` URI; S3's address and keys come from the usual AWS settings.
-
-    Raises:
-        InvalidRequest: It begins with `s3:` and is no S3 URI.
-    """
-    if not storage.startswith("s3:"):
-        return fs.LocalFileSystem(), str(Path(storage.removeprefix("file://")).absolute())
-    bucket, prefix = parse_s3_uri(storage)
-    endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
-    given = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if endpoint.netloc else {}
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return fs.S3FileSystem(region=region, **given), f"{bucket}/{prefix}".rstrip("/")

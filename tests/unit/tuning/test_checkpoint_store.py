@@ -96,8 +96,9 @@ def test_another_run_sees_nothing_of_it(storage, put):
 
 def test_the_manifest_comes_last(tmp_path, put, monkeypatch):
     store, written = CheckpointStore(str(tmp_path / "storage"), "softprompt-a"), []
-    real = store._write
-    monkeypatch.setattr(store, "_write", lambda path, data: (written.append(path.rsplit("/")[-1]), real(path, data)))
+    real = checkpoint_store.write_whole
+    noted = lambda system, path, content: (written.append(path.rsplit("/")[-1]), real(system, path, content))
+    monkeypatch.setattr(checkpoint_store, "write_whole", noted)
     put(store, 1)
     assert written == ["state.safetensors", "state.json"]
 
