@@ -115,6 +115,8 @@ class ChannelLog:
 
     def is_history(self, signed: Signed) -> bool:
         """Whether the key of a verified generation was revoked after it: it is the past of what follows, and not activated."""
+        if len(self.trust.signing_keys_for(self.channel)) == len(self.trust.keys_for(self.channel)):
+            return False  # no key was revoked: nothing to open a large envelope for again
         number, source = signed.generation.generation, self._source(signed.generation.generation)
         lasts = [self.trust.last_good(self.channel, key_id) for key_id in envelope.signers(signed.data, source=source)]
         return all(last is not None and number < last.generation for last in lasts)
