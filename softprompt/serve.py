@@ -3,12 +3,12 @@
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from softprompt.base_model import load_base_model
+from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.deployment import channel_reader
 from softprompt.errors import InvalidRequest
 from softprompt.fetch import fetch_base
@@ -16,6 +16,7 @@ from softprompt.release.s3_client import parse_s3_uri
 from softprompt.settings import Settings
 
 if TYPE_CHECKING:
+    from softprompt.serving.jobs import Engine
     from softprompt.serving.limits import Limits
     from softprompt.serving.node import Node
 
@@ -45,6 +46,8 @@ class ServeOptions:
     poll_seconds: float = 5.0
     prompt_bytes: int = 512 * 1024 * 1024
     """Memory for warm prompts."""
+    engine: Literal["batch", "vllm"] = "batch"
+    """`vllm`: shallow prompts and the bare base only; see `softprompt.serving.vllm_backend`."""
     limits: "Limits | None" = field(default=None)
     json_logs: bool = False
 
@@ -97,19 +100,21 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
     Raises:
         InvalidRequest, StoreUnavailable, VerificationFailed: There is nothing that may be served here.
     """
+    from softprompt.engine.concatenate import Concatenate
     from softprompt.serving.access import Access
     from softprompt.serving.bank import PromptBank
     from softprompt.serving.follower import Follower
     from softprompt.serving.limits import Limits
     from softprompt.serving.metrics import Metrics
     from softprompt.serving.node import Node, check_base_name
-    from softprompt.serving.scheduler import BatchEngine
 
     access = Access(options.tokens, check_base_name(options.bare_base))
-    base = load_base_model(fetch_base(options.base_uri), dtype=options.dtype, device=options.device)
-    bank, metrics = PromptBank(base, options.prompt_bytes), Metrics()
+    directory = fetch_base(options.base_uri)
+    base = load_base_model(directory, dtype=options.dtype, device=options.device)
+    strategy = Concatenate(base) if options.engine == "vllm" else None
+    bank, metrics = PromptBank(base, options.prompt_bytes, strategy=strategy), Metrics()
     reader = channel_reader(settings, options.channel, base_fingerprint=base.fingerprint)
-    with BatchEngine(base) as engine:
+    with _started_engine(options, directory, base) as engine:
         follower = Follower(reader, base.fingerprint, numerics=options.dtype, pin=bank.pin, on_alarms=metrics.on_alarms)
         yield Node(
             text=base.text,
@@ -122,6 +127,18 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
             base_name=options.bare_base,
             poll_seconds=options.poll_seconds,
         )
+
+
+def _started_engine(options: ServeOptions, directory: Path, base: FrozenBase) -> AbstractContextManager["Engine"]:
+    if options.engine == "batch":
+        from softprompt.serving.scheduler import BatchEngine
+
+        return BatchEngine(base)
+    from softprompt.serving.vllm_backend import VllmEngine
+    from softprompt.serving.vllm_calls import start_vllm
+
+    rows = {"max_num_seqs": options.limits.max_rows} if options.limits else {}
+    return VllmEngine(base, start_vllm(directory, dtype=options.dtype, **rows))
 
 
 def split_channel(channel: str, settings: Settings) -> tuple[str, Settings]:

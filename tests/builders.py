@@ -55,8 +55,9 @@ def save_llama(directory: Path, *, seed: int = 0, shards: str = "1GB", **options
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
     }
-    config = LlamaConfig(vocab_size=320, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, **(sizes | options))
+    config = LlamaConfig(vocab_size=320, bos_token_id=1, eos_token_id=2, **(sizes | options))
     model = LlamaForCausalLM(config)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:  # wide weights: a random model whose answers a prompt can change

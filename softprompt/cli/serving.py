@@ -65,6 +65,12 @@ def serve(
         ),
     ] = "float32",
     device: Annotated[str, typer.Option(help="Where it runs: cpu, cuda, cuda:1.")] = "cpu",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What writes: batch (softprompt's own), or vllm, for shallow prompts, where it is installed."
+        ),
+    ] = "batch",
     bare_base: Annotated[
         str,
         typer.Option(
@@ -141,6 +147,7 @@ def serve(
 
     with readable_errors():
         _refuse_other_words("--dtype", dtype, ("float32", "bfloat16"))
+        _refuse_other_words("--engine", engine, ("batch", "vllm"))
         _refuse_other_words("--log-format", log_format, ("auto", "json", "text"))
         name, settings = split_channel(channel, Settings.from_environment())
         settings = replace(settings, node_state_folder=state.absolute()) if state else settings
@@ -151,6 +158,7 @@ def serve(
             base_uri=base_model,
             dtype=dtype,
             device=device,
+            engine="vllm" if engine == "vllm" else "batch",
             host=host,
             port=port,
             tokens=tokens,

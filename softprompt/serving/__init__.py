@@ -13,7 +13,7 @@ groups.py     the simple path: rows that came together are written together
 choosing.py   which token comes next, for many rows at once
 ranking.py    answers to be ranked, rows of one prompt together
 numbers.py    what an engine did and has before it
-vllm_backend.py  an engine on vLLM, for shallow prompts, not run yet; vllm_calls.py: what it asks of vLLM
+vllm_backend.py  an engine on vLLM, for shallow prompts; vllm_calls.py: what it asks of vLLM
 text.py       tokens to text while they come; stop strings
 writing.py    one answer on the event loop; answering.py: a request's answers
 shadows.py    shadow prompts, after the answer

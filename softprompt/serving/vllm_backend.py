@@ -1,8 +1,7 @@
 """A throughput engine on vLLM, for machines that have it: prompt and text go in as one sequence of vectors (`prompt_embeds`).
 
-Written after snippets of vLLM's documentation and stored sources, which were matched to no release, and tested with a stand-in
-of what they say: **nobody has run this against vLLM**, which does not install beside this project's torch. So it is a library
-class that no command starts. What it can't do, or does otherwise than `softprompt.serving.scheduler.BatchEngine`:
+`softprompt serve --engine vllm`. Run against vLLM 0.32 on a processor (tests/integration/serving/test_vllm.py, `make test-vllm`),
+not on a GPU. What it can't do, or does otherwise than `softprompt.serving.scheduler.BatchEngine`:
 
 - Shallow prompts and the bare base only. A deep prompt is refused by name: a request cannot bring keys and values.
 - The prompt is read anew for every text. vLLM's cache of prefixes is off: a block of one prompt must never serve another.
@@ -38,7 +37,7 @@ class VllmEngine:
 
     Args:
         base: The same base model, for its embedding and for ranks.
-        llm: What `vllm_calls.start_vllm` gave.
+        llm: What `vllm_calls.start_vllm` gave; it is shut down with this engine.
     """
 
     def __init__(self, base: FrozenBase, llm: Any) -> None:
@@ -59,6 +58,7 @@ class VllmEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._ranks.shutdown()
+        self._llm.shutdown()
 
     @property
     def is_alive(self) -> bool:

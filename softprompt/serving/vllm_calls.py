@@ -1,6 +1,6 @@
 """Everything that names a thing of vLLM's: how it is started, what it is asked, how its replies are read.
 
-Written after snippets of vLLM's documentation and stored sources, which were matched to no release; see `vllm_backend`.
+Run against vLLM 0.32; see `vllm_backend`.
 """
 
 from collections.abc import Iterator

@@ -15,8 +15,10 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, ServiceUnavailable, UnsupportedBaseModel
 from softprompt.release.store import open_store
+from softprompt.serve import ServeOptions, _started_engine
 from softprompt.serving.bank import PromptBank, WarmPrompt
 from softprompt.serving.jobs import RankJob, Sampling
+from softprompt.serving.limits import Limits
 from softprompt.serving.scheduler import BatchEngine
 from softprompt.serving.vllm_backend import VllmEngine
 from softprompt.serving.vllm_calls import start_vllm
@@ -30,7 +32,10 @@ class StandIn:
     """What `AsyncLLM` does with `prompt_embeds`, by transformers' own forward: greedy, whole sequences, one token an output."""
 
     def __init__(self, model):
-        self.model, self.asked, self.aborted, self.errored = model, [], 0, False
+        self.model, self.asked, self.aborted, self.errored, self.is_down = model, [], 0, False, False
+
+    def shutdown(self):
+        self.is_down = True
 
     async def generate(self, prompt, sampling, request_id):
         self.asked.append((prompt, sampling, request_id))
@@ -157,6 +162,7 @@ def test_it_says_how_it_is(base, llm, vllm):
         assert not engine.is_alive, "vLLM has said that it is broken"
         llm.errored = False
     assert not engine.is_alive
+    assert llm.is_down
     for late in (lambda: write(engine, None, [5], 3), lambda: engine.rank(RankJob(prompt=shallow(base)[0], token_ids=(5,)))):
         with pytest.raises(ServiceUnavailable, match="has stopped"):
             late()
@@ -205,3 +211,14 @@ def test_without_vllm_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(InvalidRequest, match="softprompt\\[serve-vllm\\]"):
         start_vllm(tmp_path)
+
+
+def test_a_node_is_started_on_it_by_name(base, llama_directory, llm, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("softprompt.serving.vllm_calls.start_vllm", lambda directory, **options: asked.update(options) or llm)
+    engine = _started_engine(
+        ServeOptions(channel="", base_uri="", engine="vllm", limits=Limits(max_rows=7)), llama_directory, base
+    )
+    with engine:
+        assert isinstance(engine, VllmEngine)
+    assert asked == {"dtype": "float32", "max_num_seqs": 7}
