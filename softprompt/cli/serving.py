@@ -67,9 +67,7 @@ def serve(
     device: Annotated[str, typer.Option(help="Where it runs: cpu, cuda, cuda:1.")] = "cpu",
     engine: Annotated[
         str,
-        typer.Option(
-            help="What writes: batch (softprompt's own), or vllm, for shallow prompts, where it is installed."
-        ),
+        typer.Option(help="What writes: batch (softprompt's own), or vllm, for shallow prompts, where it is installed."),
     ] = "batch",
     bare_base: Annotated[
         str,
