@@ -1,6 +1,7 @@
 """The command line answers at once, explains itself, and ends with the exit code that the error hierarchy promises."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from softprompt.cli import app
 from softprompt.cli.terminal import readable_errors
 from softprompt.errors import SoftpromptError
 from softprompt.resolve import find_recipe, packaged_recipes
+from tests.image_packages import only_packages_of
 
 COMMANDS = [
     "demo",
@@ -165,3 +167,20 @@ def test_importing_softprompt_is_quick():
 def test_nothing_heavy_is_imported_before_it_is_needed(doing):
     loaded = fresh_python(f"import json, sys\n{doing}\nprint(json.dumps([name for name in {HEAVY} if name in sys.modules]))")
     assert loaded == []
+
+
+@pytest.mark.parametrize(
+    ("role", "besides", "doing"),
+    [
+        ("release", (), "softprompt.cli.app(['release', 'apply', '--help'], standalone_mode=False)"),
+        ("release", (), "import softprompt.promotion_watch, softprompt.channel_care, softprompt.deployment"),
+        ("serving", ("torch",), "import softprompt.serve, softprompt.serving.http.app, softprompt.serving.scheduler"),
+        ("serving", ("torch",), "import softprompt.serving.tracing; softprompt.serving.tracing.Tracing.from_environment()"),
+    ],
+)
+def test_a_role_imports_only_what_its_image_has(role, besides, doing, tmp_path):
+    code = f"import sys, softprompt.cli\n{doing}\nprint({{'torch', 'ray', 'mlflow.server', 'kfp'}} & set(sys.modules))"
+    limited = only_packages_of(role, tmp_path, besides=besides) | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | limited, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] in ("set()", "{'torch'}" if besides else "set()")

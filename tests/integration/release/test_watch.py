@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -12,8 +13,10 @@ import urllib.request
 import pytest
 
 from softprompt.embedded.s3 import embedded_s3
+from tests.image_packages import only_packages_of
 from tests.promotion import Promotion, a_prompt
 from tests.runs import SOFTPROMPT
+from tests.servers import mlflow_server
 
 PATIENCE_SECONDS = 90.0
 
@@ -86,3 +89,28 @@ def test_a_reconciler_follows_a_remote_until_it_is_told_to_end(tmp_path, registr
     assert lines[0].startswith("following main for channel staging; health on http://127.0.0.1:")
     assert lines[-1] == "ended"
     assert len(lines) < 20, "what is not news is not told"
+
+
+def test_a_reconciler_needs_nothing_that_its_image_lacks(place, tmp_path):
+    """No torch, no ray, no MLflow server, nothing else that infra/images/release.txt does not bring."""
+    version, port = place.register(1), free_port()
+    place.run("propose", "greeting", version, "--channel", "staging", "--repository", place.repository)
+    place.merge_to_main(f"promote/staging/greeting-{version}")
+    limited = only_packages_of("release", tmp_path)
+    command = [SOFTPROMPT, "release", "apply", "--channel", "staging", "--watch", "--remote", f"file://{place.remote}"]
+    command += ["--interval", "1", "--port", str(port)]
+    with mlflow_server(tmp_path, place.settings.tracking_uri, str(tmp_path / "artifacts")) as uri:
+        environment = os.environ | place.environment | limited | {"MLFLOW_TRACKING_URI": uri}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.STDOUT)
+        try:
+            seen = wait_for(port, lambda _, body: body.get("generation") == 2 and not body.get("problems"), process)
+            assert seen["outcome"] == "published"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=60) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert place.serves() == [(a_prompt(1).digest, 1)]
+    assert place.aliases() == {"staging": version}
+    probe = subprocess.run([sys.executable, "-c", "import torch"], env=os.environ | limited, capture_output=True, text=True)
+    assert "No module named 'torch'" in probe.stderr, "the limit is one"
