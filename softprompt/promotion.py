@@ -169,7 +169,19 @@ def _plan(settings: Settings, environments: Path, channel: str) -> ChannelPlan:
         channel,
         store=open_store(settings.store),
         trust_root=settings.trust_root,
-        review_status=review_lookup(settings.tracking_uri),
+        review_status=_review_status(settings),
+    )
+
+
+def _review_status(settings: Settings) -> Callable[[str, str, str], str]:
+    return review_lookup(settings.tracking_uri) if settings.has_registry else _no_registry
+
+
+def _no_registry(name: str, version: str, prompt: str) -> str:
+    raise InvalidRequest(
+        "The channel's policy asks for a review, and this machine knows no registry to find it in.",
+        where=f"{name} version {version}, prompt {prompt}",
+        hint="Set MLFLOW_TRACKING_URI.",
     )
 
 
@@ -187,7 +199,7 @@ class Applied:
 
 
 def apply(settings: Settings, environments: Path, channel: str) -> Applied:
-    """Make a channel serve what a checkout says, then say so in the registry.
+    """Make a channel serve what a checkout says, then say so in the registry, where there is one.
 
     Raises:
         InvalidRequest, VerificationFailed: As `apply_channel` does.
@@ -201,11 +213,12 @@ def apply(settings: Settings, environments: Path, channel: str) -> Applied:
         trust_root=settings.trust_root,
         signing_key=settings.signing_key(channel),
         state_dir=settings.journal,
-        review_status=review_lookup(settings.tracking_uri),
+        review_status=_review_status(settings),
     )
     head = newest(ChannelLog(store, channel, newest_trust_root(settings, store)))
     generation, desired = head.signed.generation, read_desired(environments, channel)
-    problems = set_aliases(settings.tracking_uri, channel, _aliases(generation, desired)) if outcome.outcome != "refused" else ()
+    is_output = outcome.outcome != "refused" and settings.has_registry
+    problems = set_aliases(settings.tracking_uri, channel, _aliases(generation, desired)) if is_output else ()
     served = {name: desire for name, desire in desired.items() if not desire.removed}
     waiting = _waiting(settings, channel, served)
     return Applied(outcome, generation, problems, waiting)

@@ -102,6 +102,12 @@ class Settings:
         return self.keys / f"audit-{channel}.pem"
 
     @property
+    def has_registry(self) -> bool:
+        """Whether there is an MLflow to ask: a server, or a database in a file that is there."""
+        kind, _, file = self.tracking_uri.partition(":///")
+        return kind != "sqlite" or Path(file).is_file()
+
+    @property
     def node_state(self) -> Path:
         """Where a reader of a channel keeps its high-water mark and its last good copy."""
         return self.node_state_folder or self.home / "node"

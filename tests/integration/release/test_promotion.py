@@ -137,6 +137,22 @@ def test_an_alias_that_could_not_be_set_fails_nothing_and_is_mended(place):
     assert place.aliases() == {"staging": "1"}
 
 
+def test_without_a_registry_what_needs_no_review_is_published_in_silence(place, tmp_path):
+    here, nowhere = dict(place.environment), {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none.db"}
+    propose_and_merge(place, place.register(1))
+    place.environment |= nowhere
+    result = apply(place)
+    assert "published: staging generation 2" in result.output
+    assert "alias" not in result.output + result.stderr
+    place.environment = here
+    place.write("staging/_policy", GIT_POLICY + "review_required: true\n")
+    propose_and_merge(place, place.register(2))
+    place.environment |= nowhere
+    assert "this machine knows no registry to find it in" in apply(place, code=2).output
+    assert place.serves() == [(a_prompt(1).digest, 1)]
+    assert not (tmp_path / "none.db").exists()
+
+
 def test_proposals_of_pipelines_are_listed_until_somebody_takes_them_over(place):
     version = place.register(1)
     result = apply(place)
