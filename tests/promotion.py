@@ -62,14 +62,24 @@ class Promotion:
         setenv: Callable[[str, str], None],
         *,
         channels: tuple[str, ...] = ("staging",),
+        store: str = "",
     ) -> "Promotion":
-        """Channels, keys, and a repository that has been pushed; `server` is where S3 is, as environment variables."""
+        """Channels, keys, and a repository that has been pushed.
+
+        Args:
+            folder: An empty one.
+            server: Where S3 is, as environment variables.
+            registry: An empty MLflow database.
+            setenv: Sets a variable of this process.
+            channels: Their names.
+            store: `s3://BUCKET/PREFIX`; empty: a new prefix in the embedded server's bucket.
+        """
         home = folder / "home"
         home.mkdir(parents=True)
         shutil.copy(registry, home / "mlflow.db")
         environment = {
             "SOFTPROMPT_HOME": str(home),
-            "SOFTPROMPT_STORE": f"s3://softprompt/{uuid.uuid4().hex}",
+            "SOFTPROMPT_STORE": store or f"s3://softprompt/{uuid.uuid4().hex}",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "COLUMNS": "200",
             "TERM": "dumb",
@@ -132,11 +142,13 @@ class Promotion:
         self.git("push", "-q", "origin", "main")
         return self.git("rev-parse", "HEAD")
 
-    def register(self, seed: int, *, name: str = "greeting", review: str = "approved", channel: str = "staging") -> str:
-        """What a pipeline leaves: a version in the registry, blobs and a proposal in the store."""
+    def register(
+        self, made: int | PromptFile, *, name: str = "greeting", review: str = "approved", channel: str = "staging"
+    ) -> str:
+        """What a pipeline leaves of a prompt, or a seed: a version in the registry, blobs and a proposal in the store."""
         from softprompt.tracking import mlflow_client
 
-        prompt = a_prompt(seed)
+        prompt = made if isinstance(made, PromptFile) else a_prompt(made)
         mlflow = mlflow_client(self.settings.tracking_uri)
         if not mlflow.search_registered_models(f"name = '{name}'"):
             mlflow.create_registered_model(name)
@@ -147,7 +159,7 @@ class Promotion:
         (policies / channel / "_policy.yaml").write_text(GIT_POLICY)
         champion = self.head(channel).state.prompts.get(name)
         report = {"verdict": "passed", "prompt": prompt.digest, "gates": []}
-        report["champion"] = champion.bases[BASE][0].prompt if champion else ""
+        report["champion"] = champion.bases[prompt.manifest.base_fingerprint][0].prompt if champion else ""
         outcome = publish_prompt(
             prompt=prompt,
             name=name,

@@ -1,8 +1,7 @@
 """Each duty with its own keys, both ways: what its policy allows works, and what it does not is refused.
 
-The policies are the templates of infra/terraform, rendered as Terraform renders them, and put onto a real S3 server (versitygw).
-Not tried here, since that server refuses the condition key as malformed: `s3:if-none-match` (create, and never overwrite).
-Statements with that condition are taken without it (Allow) or left out (Deny).
+The policies are the templates of infra/terraform (`tests/store_policies.py`) on a real S3 server (versitygw). Not tried here,
+since that server refuses the condition key as malformed: `s3:if-none-match` (create, and never overwrite).
 """
 
 import dataclasses
@@ -14,7 +13,6 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from string import Template
 
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -36,10 +34,11 @@ from softprompt.release.reader import Reader
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store
 from softprompt.release.trust import load_signer, load_trust_root
+from tests import store_policies
 from tests.prompts import random_prompt_file
+from tests.store_policies import TERRAFORM
 
 SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
-TERRAFORM = Path(__file__).parents[3] / "infra" / "terraform"
 BUCKET, PREFIX, CHANNEL = "prompts", "fleet", "staging"
 OF_A_CHANNEL = ("publisher", "pipeline", "reader", "reviewer")
 DUTIES = (*OF_A_CHANNEL, "auditor", "gc", "keeper")
@@ -58,23 +57,15 @@ ALL_VALUES = VALUES | {
 
 
 def render(name, **values):
-    """A template as Terraform's `templatefile` renders it; the templates use plain names only."""
-    text = (TERRAFORM / "policies" / f"{name}.json.tftpl").read_text()
-    return json.loads(Template(text).substitute(values or VALUES))
+    return store_policies.render(name, **(values or VALUES))
 
 
 def statements(duty):
-    """A duty's statements as part of a bucket's policy, since the server knows no other."""
-    for statement in render(duty)["Statement"]:
-        tried = {key: value for key, value in statement.items() if key != "Condition"}
-        assert statement.get("Condition") in (None, {"Null": {"s3:if-none-match": "false"}})
-        # The server asks that a statement be about the bucket or about objects, never both, and that its actions fit.
-        yield tried | {"Sid": f"{duty}{statement['Sid']}", "Principal": {"AWS": [duty]}}
+    return store_policies.statements(duty, duty, **VALUES)
 
 
 def guards():
-    """What nobody may do, as far as the server knows the conditions."""
-    return [statement for statement in render("bucket")["Statement"] if "Condition" not in statement]
+    return store_policies.guards(**VALUES)
 
 
 @pytest.fixture(scope="module")
