@@ -90,10 +90,9 @@ def test_the_waves_are_in_the_order_in_which_things_need_each_other():
         {"kubeflow-pipelines"},
         {"mlflow"},
         {"pipeline", "fleet-staging", "fleet-production"},
-        {"pipeline-versions"},
         {"environment-staging", "environment-production"},
     ]
-    assert [{found[name] for name in names} for names in in_order] == [{number} for number in range(7)]
+    assert [{found[name] for name in names} for names in in_order] == [{number} for number in (0, 1, 2, 3, 4, 6)]
     assert set(found) == set().union(*in_order)
     assert all(int(one["metadata"]["annotations"][WAVE]) < 0 for one in read(ARGOCD / "projects.yaml"))
 
@@ -172,7 +171,7 @@ def test_one_file_says_where_everything_comes_from(tmp_path):
     (tmp_path / "argocd" / "sources.yaml").write_text(text)
     built = build(tmp_path / "argocd")
     for one in built:
-        if one["kind"] == "Application" and one["metadata"]["name"] in {*ours(), "pipeline-versions"}:
+        if one["kind"] == "Application" and one["metadata"]["name"] in ours():
             first, *others = sources(one)
             assert (first["repoURL"], first["targetRevision"]) == ("https://a.example/p.git", "v9.9.9")
             assert [other["repoURL"] for other in others] in ([], ["https://b.example/q.git"])
@@ -239,10 +238,9 @@ def test_the_project_allows_no_kind_that_nothing_makes():
     text = "\n".join(path.read_text() for path in (CHART / "templates").rglob("*.yaml"))
     pairs = re.findall(r"^apiVersion: (\S+)\nkind: (\S+)$", text, flags=re.MULTILINE)
     made = {(api.rpartition("/")[0], kind) for api, kind in pairs} - NOT_FROM_GIT
-    pipelines = {("pipelines.kubeflow.org", "Pipeline"), ("pipelines.kubeflow.org", "PipelineVersion")}
     project = projects()["softprompt"]
     allowed = {(one["group"], one["kind"]) for key in ("cluster", "namespace") for one in project[f"{key}ResourceWhitelist"]}
-    assert allowed == made | pipelines | {("", "Namespace")}
+    assert allowed == made | {("", "Namespace")}
 
 
 @NEEDS_HELM
