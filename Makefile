@@ -43,6 +43,9 @@ test-release: $(VENV)/.dev ## The long proofs of the release protocol: kills, ra
 mutate-release: $(VENV)/.dev ## Take out each check of the release protocol; each one that no test misses is named
 	$(BIN)/python -m tests.mutation.release $(ARGS)
 
+test-load: $(VENV)/.dev ## Two minutes of a serving node under load while its channel changes
+	$(BIN)/python -m pytest -m slow -s tests/soak/test_load.py $(ARGS)
+
 test-soak: $(VENV)/.dev ## Tests that take an hour or more
 	$(BIN)/python -m pytest -m soak $(ARGS)
 
@@ -133,5 +136,5 @@ $(VENV)/.dev: $(VENV)/.base
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-soak test-gpu test-vllm cluster-test cluster-short cluster-soak bench base package \
+.PHONY: help demo test check lint format mutate mutate-release test-release test-slow test-load test-soak test-gpu test-vllm cluster-test cluster-short cluster-soak bench base package \
 	images $(ROLES:%=image-%) sbom $(ROLES:%=sbom-%) audit chart lock clean
