@@ -49,11 +49,13 @@ class ServeOptions:
     engine: Literal["batch", "vllm"] = "batch"
     """`vllm`: shallow prompts and the bare base only; see `softprompt.serving.vllm_backend`."""
     limits: "Limits | None" = field(default=None)
+    linger_seconds: float = 0.0
+    """How long it goes on answering after SIGTERM, before it takes no new connections."""
     json_logs: bool = False
 
 
 def serve_channel(settings: Settings, options: ServeOptions) -> None:
-    """Serve until SIGTERM or Ctrl-C: then no new connections, requests end, the process ends.
+    """Serve until SIGTERM (and `linger_seconds` longer) or Ctrl-C: then no new connections, requests end, the process ends.
 
     Raises:
         InvalidRequest: The `serve` extra is not installed, or an option is wrong.
@@ -63,6 +65,7 @@ def serve_channel(settings: Settings, options: ServeOptions) -> None:
         import uvicorn
 
         from softprompt.serving.http.app import create_app
+        from softprompt.serving.http.server import LingeringServer
     except ImportError as error:
         raise InvalidRequest(
             "Serving needs packages that are not installed.", actual=str(error), hint="pip install 'softprompt[serve]'"
@@ -87,7 +90,7 @@ def serve_channel(settings: Settings, options: ServeOptions) -> None:
             timeout_graceful_shutdown=max(1, round(node.limits.drain_seconds)),
         )
         with _signals_end_only_the_server():
-            server = uvicorn.Server(config)
+            server = LingeringServer(config, options.linger_seconds)
             server.run()
         if not server.started:
             raise InvalidRequest("The port cannot be listened on.", where=f"{options.host}:{options.port}", hint="Use --port.")

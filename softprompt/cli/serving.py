@@ -129,6 +129,15 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=1, help="How long requests may go on after SIGTERM or Ctrl-C.", rich_help_panel="Limits")
     ] = 30.0,
+    linger_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="How long after SIGTERM new requests are answered, too, before that: until every proxy has heard that this node "
+            "is leaving. In a pod 5.",
+            rich_help_panel="Limits",
+        ),
+    ] = 0.0,
     log_format: Annotated[
         str, typer.Option(help="json, text, or auto: text at a terminal. No log holds what clients send.")
     ] = "auto",
@@ -172,6 +181,7 @@ def serve(
                 queue_seconds=queue_seconds,
                 drain_seconds=drain_seconds,
             ),
+            linger_seconds=linger_seconds,
             json_logs=log_format == "json" or (log_format == "auto" and not is_watched()),
         )
         with laptop(settings):
