@@ -12,6 +12,7 @@ def evaluate_prompt(
     dataset: Input[Dataset],
     prompt: Input[Model],
     training_log: Input[Artifact],
+    prompt_digest: str,
     task_config: dsl.TaskConfig,
     gate_report: Output[Artifact],
     report: Output[HTML],
@@ -28,6 +29,7 @@ def evaluate_prompt(
         dataset: Artifact of `validate_dataset`.
         prompt: Prompt file of `tune_prompt`.
         training_log: Log of `tune_prompt`.
+        prompt_digest: Of the prompt: KFP's cache looks at parameters, and at no artifact's content.
         task_config: What is set on the task, for the Ray pods.
         gate_report: Every number behind the verdict, JSON.
         report: The same as a page.
@@ -39,6 +41,7 @@ def evaluate_prompt(
     """
     from pathlib import Path
 
+    from softprompt.artifact import PromptFile
     from softprompt.evaluation.gate_report import GateReport
     from softprompt.evaluation.report.markdown import summary as summarise
     from softprompt.evaluation.report.roc import roc_curve
@@ -52,6 +55,7 @@ def evaluate_prompt(
         settings = Settings.from_environment()
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
         request = StepRequest(step="evaluate_prompt", resolved=resolved, tracking_uri=settings.tracking_uri)
+        PromptFile.read(Path(prompt.path), expected_digest=prompt_digest)
         inputs = {"dataset": Path(dataset.path), "prompt": Path(prompt.path), "training_log": Path(training_log.path)}
         outputs = {"gate_report": Path(gate_report.path), "report": Path(report.path)}
         run_step(request, inputs, outputs, settings, backend, place=gate_report.uri, task_config=task_config)

@@ -1,7 +1,7 @@
 """Step `publish_prompt`: do what the channel's policy allows, sign and publish, or propose."""
 
 from kfp import dsl
-from kfp.dsl import Artifact, Dataset, Input, Model
+from kfp.dsl import Artifact, Dataset, Input, Markdown, Model, Output
 
 from components import IMAGE
 
@@ -14,6 +14,7 @@ def publish_prompt(
     prompt: Input[Model],
     training_log: Input[Artifact],
     gate_report: Input[Artifact],
+    outcome: Output[Markdown],
     publication: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
 ) -> None:
     """Put the prompt and its evidence into the store, and into the channel where its policy lets a pipeline sign.
@@ -25,7 +26,8 @@ def publish_prompt(
         prompt: The prompt file.
         training_log: Evidence of `tune_prompt`.
         gate_report: Evidence of `evaluate_prompt`.
-        publication: What was done, JSON.
+        outcome: What was done, and what is next.
+        publication: The same, JSON.
     """
     from pathlib import Path
 
@@ -35,6 +37,7 @@ def publish_prompt(
     from softprompt.resolve import ResolvedRecipe
     from softprompt.run_channel import dataset_evidence, publish_run
     from softprompt.settings import Settings
+    from softprompt.step_pages import publication_page
 
     with step_errors("publish_prompt"):
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
@@ -43,7 +46,7 @@ def publish_prompt(
         files = {"gate_report.json": gate_report.path, "training_log.json": training_log.path}
         evidence = {name: Path(path).read_bytes() for name, path in files.items()}
         evidence |= dataset_evidence(Path(dataset.path))
-        outcome = publish_run(
+        done = publish_run(
             resolved,
             Path(prompt.path),
             evidence,
@@ -52,5 +55,6 @@ def publish_prompt(
             evaluated=report.evaluated,
             model_version=registered.version,
         )
-        Path(publication).write_bytes(outcome.to_bytes())
-        tell("publish_prompt", outcome.sentence)
+        Path(publication).write_bytes(done.to_bytes())
+        Path(outcome.path).write_text(publication_page(resolved.recipe.name, registered.version, done))
+        tell("publish_prompt", done.sentence)

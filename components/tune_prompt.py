@@ -1,7 +1,7 @@
 """Step `tune_prompt`: distributed prompt tuning with Ray Train over the frozen base model."""
 
 from kfp import dsl
-from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Metrics, Model, Output
 
 from components import IMAGE, TASK_SETTINGS
 
@@ -15,7 +15,9 @@ def tune_prompt(
     training_log: Output[Artifact],
     training_report: Output[HTML],
     training_metrics: Output[Metrics],
+    mlflow: Output[Markdown],
     mlflow_run: dsl.OutputPath(str),  # type: ignore[valid-type]  # KFP's own way to name an output
+    prompt_digest: dsl.OutputPath(str),  # type: ignore[valid-type]
     backend: str = "",
 ) -> None:
     """Train the prompt; metrics arrive in MLflow while it runs.
@@ -28,7 +30,9 @@ def tune_prompt(
         training_log: What training measured, JSON.
         training_report: The same as a page: curves, candidates, doubts.
         training_metrics: Its last numbers, for the UI.
+        mlflow: A link to the MLflow run.
         mlflow_run: Id of the MLflow run.
+        prompt_digest: Which prompt it is; what the evaluation is cached by.
         backend: `local` or `rayjob`; empty: the deployment's.
     """
     from pathlib import Path
@@ -37,8 +41,10 @@ def tune_prompt(
     from softprompt.placement import run_step
     from softprompt.progress import step_errors
     from softprompt.registry import start_run
+    from softprompt.registry_runs import url_of_run
     from softprompt.resolve import ResolvedRecipe
     from softprompt.settings import Settings
+    from softprompt.step_pages import tuning_page
     from softprompt.step_request import StepRequest
     from softprompt.tuning.training_log import TrainingLog
 
@@ -48,6 +54,7 @@ def tune_prompt(
         data, out, log_file = Path(dataset.path), Path(prompt.path), Path(training_log.path)
         rows, uri = read_manifest(data), settings.tracking_uri
         run_id = start_run(uri, resolved, rows, artifacts=settings.run_artifacts, place=prompt.uri)
+        Path(mlflow.path).write_text(tuning_page(resolved.recipe.name, run_id, url_of_run(uri, settings.tracking_page, run_id)))
         storage = settings.checkpoints or str(out.parent / "checkpoints")
         request = StepRequest(step="tune_prompt", resolved=resolved, tracking_uri=uri, run_id=run_id, checkpoints=storage)
         outputs = {"prompt": out, "training_log": log_file, "training_report": Path(training_report.path)}
@@ -57,3 +64,4 @@ def tune_prompt(
             training_metrics.log_metric(name, value)
         prompt.metadata["digest"] = log.prompt
         Path(mlflow_run).write_text(run_id)
+        Path(prompt_digest).write_text(log.prompt)

@@ -65,13 +65,19 @@ def prompt_tuning(
     prompt, training_log = tuned.outputs["prompt"], tuned.outputs["training_log"]
 
     evaluated = evaluate_prompt(
-        resolved_recipe=wish, dataset=dataset_artifact, prompt=prompt, training_log=training_log, backend=backend
+        resolved_recipe=wish,
+        dataset=dataset_artifact,
+        prompt=prompt,
+        training_log=training_log,
+        prompt_digest=tuned.outputs["prompt_digest"],
+        backend=backend,
     )
     gate_report = evaluated.outputs["gate_report"]
 
     registered = register_prompt(
         resolved_recipe=wish,
         mlflow_run=tuned.outputs["mlflow_run"],
+        pipeline_run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
         dataset=dataset_artifact,
         prompt=prompt,
         training_log=training_log,

@@ -14,6 +14,8 @@
     │   ├── TrackingUnavailable        5   ... the MLflow tracking server
     │   ├── GitUnavailable             5   ... the Git remote
     │   ├── ClusterUnavailable         5   ... the Kubernetes API, or what it was to run
+    │   ├── PipelinesUnavailable       5   ... the Kubeflow Pipelines server
+    │   ├── RunFailed                  5   ... did not bring a run to its end; the log of its step says why
     │   └── VerificationFailed         5   ... delivered something that does not verify
     ├── GatesUndecided                 6   the evidence was not enough for a verdict
     └── PublishUnknown                 7   nobody can say whether a publish took effect
@@ -121,6 +123,14 @@ class GitUnavailable(ServiceUnavailable):
 
 class ClusterUnavailable(ServiceUnavailable):
     """The Kubernetes API did not answer, or refused, or what it was to run did not come to its end."""
+
+
+class PipelinesUnavailable(ServiceUnavailable):
+    """The Kubeflow Pipelines server did not answer, or refused."""
+
+
+class RunFailed(ServiceUnavailable):
+    """A run on Kubeflow Pipelines failed or was ended; which error its step told is in that step's log only."""
 
 
 class VerificationFailed(ServiceUnavailable):

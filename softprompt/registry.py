@@ -31,6 +31,8 @@ MOST_PARAM_CHARACTERS = 6000
 """MLflow's own limit for a parameter's value."""
 PLACE_TAG = "softprompt.place"
 """sha256 of the URI that a run's prompt is written to."""
+PIPELINE_RUN_TAG = "softprompt.pipeline_run"
+"""Id of the pipeline's run, on the MLflow run that it recorded."""
 
 
 class Registration(Document):
@@ -41,6 +43,8 @@ class Registration(Document):
     """Empty where the tracking store has no web address."""
     version: str
     """Registered version; empty for a rejected prompt."""
+    version_url: str = ""
+    """Its page; empty where there is none."""
     prompt: str
     """The prompt's digest."""
     verdict: Literal["passed", "rejected", "undecided"]
@@ -96,6 +100,8 @@ def register_prompt(
     gate_report: Path,
     training_log: Path,
     pages: dict[str, Path],
+    page: str = "",
+    pipeline_run: str = "",
 ) -> Registration:
     """Record a prompt with its evidence; make it a version unless it was rejected.
 
@@ -110,6 +116,8 @@ def register_prompt(
         gate_report: The evaluation's report.
         training_log: The training's log.
         pages: File name -> HTML page, logged as they are.
+        page: URL of the registry's web pages, for links; empty: it has none.
+        pipeline_run: Id of the pipeline's run; whoever follows that finds the outcome here.
 
     Raises:
         TrackingUnavailable: The server does not answer.
@@ -122,11 +130,20 @@ def register_prompt(
         record_evaluation(mlflow, run_id, file, report, log, files)
         rejected = report.verdict == "rejected"
         version = "" if rejected else _register(mlflow, run_id, resolved, dataset, prompt, file, report)
+        if pipeline_run:
+            mlflow.set_tag(run_id, PIPELINE_RUN_TAG, pipeline_run)
         mlflow.set_terminated(run_id)
-        url = _run_url(mlflow, tracking_uri, run_id)
+        run_url = run_page(page, mlflow.get_run(run_id).info.experiment_id, run_id)
     outcome = f"version {version}" if version else "no version: the gates rejected it"
     tell(STEP, f"{resolved.recipe.name}: {outcome}", version=version, run_id=run_id)
-    return Registration(run_id=run_id, run_url=url, version=version, prompt=file.digest, verdict=report.verdict)
+    return Registration(
+        run_id=run_id,
+        run_url=run_url,
+        version=version,
+        version_url=version_page(page, resolved.recipe.name, version),
+        prompt=file.digest,
+        verdict=report.verdict,
+    )
 
 
 def report_of_version(tracking_uri: str, name: str, version: str) -> bytes:
@@ -239,8 +256,11 @@ def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, without_secrets(content) if prefix.endswith("uri") else str(content)
 
 
-def _run_url(mlflow: "MlflowClient", tracking_uri: str, run_id: str) -> str:
-    if not tracking_uri.startswith("http"):
-        return ""
-    experiment = mlflow.get_run(run_id).info.experiment_id
-    return f"{tracking_uri.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+def run_page(page: str, experiment_id: str, run_id: str) -> str:
+    """URL of a run; empty where the registry has no web pages."""
+    return f"{page}/#/experiments/{experiment_id}/runs/{run_id}" if page else ""
+
+
+def version_page(page: str, name: str, version: str) -> str:
+    """URL of a version; empty where there is none, or the registry has no web pages."""
+    return f"{page}/#/models/{name}/versions/{version}" if page and version else ""

@@ -26,6 +26,8 @@ DATASET_MANIFEST_FILE = "manifest.json"
 DATASET_TEST_FILE = "test.parquet"
 MOST_BYTES = 1024 * 1024 * 1024
 """Of a file of rows that stands beside the dataset."""
+MOST_RESOLVED_BYTES = 96 * 1024
+"""Of the result: steps get it as a part of one argument of a command, and Linux takes 128 KiB of one."""
 RECIPES_PACKAGE = "pipelines"
 
 
@@ -124,6 +126,14 @@ def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion:
         tool_version=__version__,
         code_digest=code_digest(),
     )
+    if (length := len(resolved.to_bytes())) > MOST_RESOLVED_BYTES:
+        raise InvalidRecipe(
+            "The recipe is too long to be handed from step to step.",
+            where=source,
+            expected=f"at most {MOST_RESOLVED_BYTES:,} bytes with every default filled in",
+            actual=f"{length:,} bytes",
+            hint="Shorten the instructions, or have fewer of them.",
+        )
     tell(STEP, f"{parsed.name}: {parsed.base_model.uri}, {parsed.dataset.uri}", recipe=parsed.name, digest=resolved.digest)
     return resolved
 

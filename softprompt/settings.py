@@ -14,6 +14,8 @@
                             how the store is asked to encrypt: `sse-s3`, `sse-kms`, `sse-kms:KEY`; unset: as the bucket says
     SOFTPROMPT_CHECKPOINTS  folder that all Ray workers see, or `s3://BUCKET/PREFIX`; default beside the prompt
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
+    SOFTPROMPT_TRACKING_PAGE
+                            URL at which a person's browser finds the tracking server, for links; default MLFLOW_TRACKING_URI
     RAY_ADDRESS             a Ray cluster; default a local Ray for each training
     SOFTPROMPT_BACKEND      where steps that use Ray do their work when a run does not say: `local` (default) or `rayjob`
 
@@ -44,6 +46,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 LAPTOP_STORE = "s3://softprompt"
 
@@ -66,6 +69,8 @@ class Settings:
     git_credentials: Path | None = None
     """None: Git's own means."""
     backend: str = "local"
+    tracking_page: str = ""
+    """Empty: the tracking store has no web pages."""
     node_state_folder: Path | None = None
     """None: `node` in `home`."""
 
@@ -74,6 +79,8 @@ class Settings:
         """Read the environment (the process's own by default)."""
         env = os.environ if environment is None else environment
         home = Path(env.get("SOFTPROMPT_HOME") or ".softprompt").expanduser().resolve()
+        tracking_uri = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+        page = env.get("SOFTPROMPT_TRACKING_PAGE") or (_without_user(tracking_uri) if tracking_uri.startswith("http") else "")
         return cls(
             home=home,
             store=env.get("SOFTPROMPT_STORE") or LAPTOP_STORE,
@@ -83,9 +90,10 @@ class Settings:
             signer=env.get("SOFTPROMPT_SIGNER") or "",
             git_credentials=Path(env["SOFTPROMPT_GIT_CREDENTIALS"]) if env.get("SOFTPROMPT_GIT_CREDENTIALS") else None,
             checkpoints=env.get("SOFTPROMPT_CHECKPOINTS") or "",
-            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            tracking_uri=tracking_uri,
             uses_embedded_store=not env.get("SOFTPROMPT_STORE"),
             backend=env.get("SOFTPROMPT_BACKEND") or "local",
+            tracking_page=page.rstrip("/"),
         )
 
     def signing_key(self, channel: str) -> Path | str:
@@ -126,3 +134,9 @@ class Settings:
     def journal(self) -> Path:
         """Where a publisher writes down what it is about to commit."""
         return self.home / "journal"
+
+
+def _without_user(url: str) -> str:
+    """A URL that may be shown: without `user:password@`."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

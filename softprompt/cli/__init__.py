@@ -2,7 +2,8 @@
 
     app.py            the application and what its overview says
     terminal.py       where commands print, and how errors are told
-    runs.py           demo, run, validate, compile, schema
+    runs.py           demo, run, validate, schema
+    cluster.py        compile, submit, retune
     prompts.py        ask, inspect, compare
     formats.py        export, import
     review.py         review list, show, approve, reject, record, log
@@ -14,7 +15,7 @@
 Nothing heavy is imported before a command needs it, so that `--help` answers at once.
 """
 
-from softprompt.cli import formats, prompts, release, release_care, release_keys, review, runs, serving
+from softprompt.cli import cluster, formats, prompts, release, release_care, release_keys, review, runs, serving
 from softprompt.cli.app import app, main
 
-__all__ = ["app", "formats", "main", "prompts", "release", "release_care", "release_keys", "review", "runs", "serving"]
+__all__ = ["app", "cluster", "formats", "main", "prompts", "release", "release_care", "release_keys", "review", "runs", "serving"]

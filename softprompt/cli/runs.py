@@ -124,25 +124,6 @@ def validate(
     raise typer.Exit(done.exit_code)
 
 
-@app.command(
-    "compile", epilog="Example: [bold]softprompt compile prompt-tuning.yaml --image registry.example/steps@sha256:...[/]"
-)
-def compile_(
-    package: Annotated[Path, typer.Argument(help="File to write.")] = Path("prompt-tuning.yaml"),
-    image: Annotated[str, typer.Option(help="Image of every step, best by digest.")] = "",
-) -> None:
-    """Write the pipeline as the IR YAML that Kubeflow Pipelines runs.
-
-    Upload it in the Kubeflow UI, or with `kfp pipeline create`.
-    """
-    from components import IMAGE
-    from pipelines.compile import compile_pipeline
-
-    with readable_errors():
-        compile_pipeline(package, image=image or IMAGE)
-        console.print(f"wrote {package}", markup=False, highlight=False, soft_wrap=True)
-
-
 @app.command(epilog="Example: [bold]softprompt schema > recipe.schema.json[/]")
 def schema() -> None:
     """Print the JSON Schema of a recipe.
