@@ -50,6 +50,16 @@ CONFIGURATION = (
     ),
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
 )
+RAYJOB = tuple(
+    f"SOFTPROMPT_RAYJOB_{name}"
+    for name in (
+        *("IMAGE", "SERVICE_ACCOUNT", "SECRET", "QUEUE", "PRIORITY_CLASS"),
+        *("CPU", "MEMORY", "HEAD_CPU", "HEAD_MEMORY", "NUM_CPUS", "MIN_WORKERS", "MAX_WORKERS"),
+        *("DEADLINE_SECONDS", "START_SECONDS", "RETRIES", "TTL_SECONDS", "ORPHAN_SECONDS"),
+    )
+)
+"""Of the steps that may have their work done by a RayJob."""
+USES_RAY: tuple[Step, ...] = ("validate_dataset", "tune_prompt", "evaluate_prompt")
 SECRETS = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"),
@@ -91,7 +101,7 @@ class StepPod(Document):
     @property
     def retrying_seconds(self) -> int:
         """Longest time from the first start to the last: KFP's default of an hour would keep a long step from being repeated."""
-        waiting = self.backoff_seconds * (2**self.retries - 1)
+        waiting: int = self.backoff_seconds * (2**self.retries - 1)
         return (self.retries + 1) * self.timeout_seconds + waiting
 
 
@@ -147,24 +157,25 @@ class PodSettings(Document):
 
     def place(self, task: PipelineTask) -> PipelineTask:
         """Add to a task of the pipeline what its pod needs; returns the task."""
-        name: Step = task.name.replace("-", "_")  # type: ignore[assignment]  # a test compares STEPS with the pipeline's
+        name: Step = task.name.replace("-", "_")
         step = self.step(name)
         task.set_container_image(self.image)
         _give_resources(task, step)
         _repeat(task, step)
         _secure(task, step)
-        self._configure(task)
+        self._configure(task, name)
         self._mount(task, signs=name == "publish_prompt")
         kubernetes.set_image_pull_policy(task, self.image_pull_policy)
         if self.image_pull_secrets:
             kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
         return task
 
-    def _configure(self, task: PipelineTask) -> None:
+    def _configure(self, task: PipelineTask, step: Step) -> None:
         """Variables out of the ConfigMap and the Secret; the required ones keep a pod from starting where they are missing."""
         if self.config_map:
             required = {name: name for name in REQUIRED_CONFIGURATION}
-            optional = {name: name for name in (*CONFIGURATION, *self.configuration) if name not in required}
+            known = (*CONFIGURATION, *(RAYJOB if step in USES_RAY else ()), *self.configuration)
+            optional = {name: name for name in known if name not in required}
             kubernetes.use_config_map_as_env(task, self.config_map, required)
             kubernetes.use_config_map_as_env(task, self.config_map, optional, optional=True)
         if self.secret:

@@ -320,12 +320,12 @@ def _client(server: Server) -> Any:
     import kfp
     from kfp.client.token_credentials_base import TokenCredentialsBase
 
-    class Token(TokenCredentialsBase):
+    class Token(TokenCredentialsBase):  # type: ignore[misc]  # KFP has no types
         def refresh_api_key_hook(self, config: Any) -> None:
             config.api_key["authorization"] = server.token()
             config.api_key_prefix["authorization"] = "Bearer"
 
-    class Client(kfp.Client):
+    class Client(kfp.Client):  # type: ignore[misc]
         def get_kfp_healthz(self, sleep_duration: int = 0) -> Any:
             """Once: the client would ask five times and log a stack trace each time."""
             return self._healthz_api.healthz_service_get_healthz(_request_timeout=TIMEOUT_SECONDS)

@@ -29,6 +29,11 @@ def compiled(folder: Path, *options: str) -> str:
     return package.read_text()
 
 
+def pipeline(text):
+    """The package's first document; the second says what is in `test_pods.py`."""
+    return next(iter(YAML(typ="safe").load_all(text)))
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     return compiled(tmp_path_factory.mktemp("compiled"))
@@ -36,7 +41,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def package(text):
-    return YAML(typ="safe").load(text)
+    return pipeline(text)
 
 
 def without_sdk_version(text):
@@ -93,6 +98,20 @@ def test_the_form_has_at_most_twelve_fields_and_none_for_a_secret(package):
     assert all("defaultValue" in field for field in fields.values()), "a run can start without typing anything"
     assert fields["recipe"]["defaultValue"] == "demo"
     assert fields["prompt_kind"]["literals"] == ["", "shallow", "deep"]
+    assert fields["backend"]["literals"] == ["", "local", "rayjob"]
+    assert all(field["defaultValue"] in field["literals"] for field in fields.values() if "literals" in field)
+
+
+def test_the_evaluation_is_cached_by_the_prompt_s_digest_since_kfp_looks_at_no_artifact_s_content(package):
+    given = package["root"]["dag"]["tasks"]["evaluate-prompt"]["inputs"]["parameters"]["prompt_digest"]
+    assert given["taskOutputParameter"] == {"outputParameterKey": "prompt_digest", "producerTask": "tune-prompt"}
+
+
+def test_no_parameter_of_a_cached_step_changes_from_run_to_run(package):
+    """KFP's own run id in one of them would make each run a new one for the cache."""
+    for name, task in package["root"]["dag"]["tasks"].items():
+        if task.get("cachingOptions", {}).get("enableCache"):
+            assert "{{$." not in str(task["inputs"]), name
 
 
 def test_no_step_takes_or_gives_a_secret(package):
@@ -122,6 +141,9 @@ def test_what_the_ui_draws_is_typed_so_that_it_draws_it(package):
     assert outputs["tune-prompt", "prompt"] == "system.Model"
     assert outputs["tune-prompt", "training_report"] == "system.HTML"
     assert outputs["tune-prompt", "training_metrics"] == "system.Metrics"
+    assert outputs["tune-prompt", "mlflow"] == "system.Markdown"
+    assert outputs["register-prompt", "registry"] == "system.Markdown"
+    assert outputs["publish-prompt", "outcome"] == "system.Markdown"
     assert outputs["evaluate-prompt", "report"] == "system.HTML"
     assert outputs["evaluate-prompt", "metrics"] == "system.Metrics"
     assert outputs["evaluate-prompt", "confusion_matrix"] == "system.ClassificationMetrics"
@@ -140,4 +162,4 @@ def test_every_step_runs_in_one_image_and_installs_nothing(package):
 
 def test_the_image_can_be_pinned_by_digest(tmp_path):
     pinned = f"registry.example/steps@sha256:{'0' * 64}"
-    assert images(YAML(typ="safe").load(compiled(tmp_path, "--image", pinned))) == [pinned] * 7
+    assert images(pipeline(compiled(tmp_path, "--image", pinned))) == [pinned] * 7

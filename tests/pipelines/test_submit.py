@@ -2,13 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from pipelines.compile import compile_pipeline
+from pipelines.pods import PodSettings
 from pipelines.remote import Kubeflow, Server, follow
 from softprompt.cli import app
 from softprompt.display import STEPS
@@ -47,6 +51,26 @@ def quick(monkeypatch):
     monkeypatch.setattr("pipelines.remote.time.sleep", lambda seconds: None)
 
 
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """The package with the command of each step, which is long, left out: the client reads YAML slowly."""
+    file = tmp_path_factory.mktemp("package") / "package.yaml"
+    compile_pipeline(file, PodSettings(secret="", config_map="", trust_root=""))
+    yaml = YAML(typ="safe")
+    pipeline, platform = yaml.load_all(file.read_text())
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        executor["container"]["command"] = ["true"]
+    with file.open("w") as short:
+        yaml.dump_all([pipeline, platform], short)
+    return file
+
+
+@pytest.fixture
+def short(package, monkeypatch):
+    """Commands that are not told which package send that one."""
+    monkeypatch.setattr("softprompt.submit.compile_pipeline", lambda file, pods: shutil.copy(package, file))
+
+
 def run_command(*arguments, **variables):
     return CliRunner(env={"KF_PIPELINES_ENDPOINT": None, "MLFLOW_TRACKING_URI": None} | variables).invoke(
         app, [str(part) for part in arguments]
@@ -58,7 +82,7 @@ def submitted(server):
     return run
 
 
-def test_a_recipe_is_sent_as_its_text_with_what_is_changed_in_it(recipe, quick):
+def test_a_recipe_is_sent_as_its_text_with_what_is_changed_in_it(recipe, quick, short):
     with kfp_server(looks=[{"run": "SUCCEEDED", **DONE}]) as server:
         done = run_command("submit", recipe, "--host", server.url, "--seed", "7", "--kind", "deep")
     assert done.exit_code == 0, done.output
@@ -71,7 +95,7 @@ def test_a_recipe_is_sent_as_its_text_with_what_is_changed_in_it(recipe, quick):
     assert run["display_name"].startswith("colours 20")
 
 
-def test_a_packaged_recipe_is_sent_by_its_name(quick):
+def test_a_packaged_recipe_is_sent_by_its_name(quick, short):
     with kfp_server() as server:
         assert run_command("submit", "demo", "--host", server.url).exit_code == 0
     assert submitted(server)["runtime_config"]["parameters"]["recipe"] == "demo"
@@ -86,7 +110,7 @@ def test_the_policy_of_the_recipes_channel_is_mounted_into_the_steps(recipe, qui
     assert mounted["softprompt-policy-staging"] == "/etc/softprompt/environments/staging"
 
 
-def test_a_package_that_was_compiled_before_is_sent_as_it_is(recipe, quick, tmp_path):
+def test_a_package_that_was_compiled_before_is_sent_as_it_is(recipe, quick, tmp_path, package):
     package = tmp_path / "package.yaml"
     run_command("compile", package, "--image", f"registry.example/steps@sha256:{'1' * 64}")
     with kfp_server() as server:
@@ -98,7 +122,7 @@ def test_a_package_that_was_compiled_before_is_sent_as_it_is(recipe, quick, tmp_
     assert not any(task["cachingOptions"].get("enableCache") for task in spec["root"]["dag"]["tasks"].values())
 
 
-def test_what_the_command_says_about_the_run_is_in_the_request(recipe, quick):
+def test_what_the_command_says_about_the_run_is_in_the_request(recipe, quick, short):
     with kfp_server(multi_user=True) as server:
         done = run_command(
             *("submit", recipe, "--host", server.url, "--namespace", "team-a", "--experiment", "trials", "--name", "first"),
@@ -112,7 +136,7 @@ def test_what_the_command_says_about_the_run_is_in_the_request(recipe, quick):
     assert run["runtime_config"]["pipeline_root"] == "s3://bucket/runs"
 
 
-def test_progress_is_told_step_by_step_and_ends_with_links(recipe, quick):
+def test_progress_is_told_step_by_step_and_ends_with_links(recipe, quick, short):
     looks = [
         {"run": "PENDING"},
         {"run": "RUNNING", "root-driver": "SUCCEEDED", "resolve-recipe-driver": "SUCCEEDED", "resolve-recipe": "RUNNING"},
@@ -133,7 +157,7 @@ def test_progress_is_told_step_by_step_and_ends_with_links(recipe, quick):
     ]
 
 
-def test_a_rejected_prompt_ends_with_4_also_where_the_registry_is_not_asked(recipe, quick, tmp_path):
+def test_a_rejected_prompt_ends_with_4_also_where_the_registry_is_not_asked(recipe, quick, tmp_path, short):
     with kfp_server(looks=[{"run": "SUCCEEDED", **REJECTED}]) as server:
         done = run_command("submit", recipe, "--host", server.url, "--json", tmp_path / "outcome.json")
     assert done.exit_code == 4, done.output
@@ -141,7 +165,7 @@ def test_a_rejected_prompt_ends_with_4_also_where_the_registry_is_not_asked(reci
     assert (outcome["verdict"], outcome["recorded"]) == ("rejected", None)
 
 
-def test_the_exit_code_is_the_verdict_that_the_registry_recorded(recipe, quick, tmp_path, monkeypatch):
+def test_the_exit_code_is_the_verdict_that_the_registry_recorded(recipe, quick, tmp_path, monkeypatch, short):
     """A real MLflow on SQLite, which the command is led to: of an address that is no server's it would not believe anything."""
     database = f"sqlite:///{tmp_path}/mlflow.db"
     client = mlflow_client(database)
@@ -157,11 +181,9 @@ def test_the_exit_code_is_the_verdict_that_the_registry_recorded(recipe, quick, 
             for key, value in facts.items():
                 client.set_tag(recorded, f"softprompt.{key}", value)
             client.log_metric(recorded, "evaluate_prompt/soft_prompt/accuracy", 0.75)
-            monkeypatch.setattr("softprompt.submit.start", lambda kubeflow, wish, same=pipeline_run: same)
-            done = run_command("submit", recipe, "--host", server.url)
-            monkeypatch.undo()
-            monkeypatch.setattr("softprompt.submit._recorded", asked)
-            monkeypatch.setattr("pipelines.remote.time.sleep", lambda seconds: None)
+            with monkeypatch.context() as started:
+                started.setattr("softprompt.submit.start", lambda kubeflow, wish, same=pipeline_run: same)
+                done = run_command("submit", recipe, "--host", server.url)
         assert start.exit_code == 0
         assert done.exit_code == code, done.output
         assert "It was so." in done.output
@@ -169,7 +191,7 @@ def test_the_exit_code_is_the_verdict_that_the_registry_recorded(recipe, quick, 
         assert f"http://mlflow.example/#/experiments/{experiment}/runs/{recorded}" in done.output
 
 
-def test_a_failed_run_ends_with_5_and_names_the_step(recipe, quick):
+def test_a_failed_run_ends_with_5_and_names_the_step(recipe, quick, short):
     looks = [{"run": "FAILED", "resolve-recipe": "SUCCEEDED", "validate-dataset": "FAILED"}]
     with kfp_server(looks=looks, message="child node failed") as server:
         done = run_command("submit", recipe, "--host", server.url)
@@ -179,41 +201,30 @@ def test_a_failed_run_ends_with_5_and_names_the_step(recipe, quick):
     assert "Validate dataset: failed in 7.0 s" in done.output
 
 
-def test_a_run_that_somebody_ended_is_told_as_that(quick):
+def test_a_run_that_somebody_ended_is_told_as_that(quick, package):
     with kfp_server(looks=[{"run": "CANCELED", "tune-prompt": "FAILED"}]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(compiled(), {}, name="x", experiment="e")
+        run_id = kubeflow.start(package, {}, name="x", experiment="e")
         with pytest.raises(RunFailed, match="ended by somebody"):
             follow(kubeflow, run_id, STEPS, lambda event: None)
 
 
-def compiled():
-    import tempfile
-    from pathlib import Path
-
-    from pipelines.compile import compile_pipeline
-
-    package = Path(tempfile.mkdtemp()) / "package.yaml"
-    compile_pipeline(package)
-    return package
-
-
-def test_a_server_that_is_away_for_a_while_is_waited_for(quick):
+def test_a_server_that_is_away_for_a_while_is_waited_for(quick, package):
     with kfp_server(looks=[{"run": "SUCCEEDED", **DONE}], failures=[503, 502, 500]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(compiled(), {}, name="x", experiment="e")
+        run_id = kubeflow.start(package, {}, name="x", experiment="e")
         assert follow(kubeflow, run_id, STEPS, lambda event: None).state == "SUCCEEDED"
 
 
-def test_a_server_that_stays_away_is_given_up(quick):
+def test_a_server_that_stays_away_is_given_up(quick, package):
     with kfp_server(failures=[503] * 5) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(compiled(), {}, name="x", experiment="e")
+        run_id = kubeflow.start(package, {}, name="x", experiment="e")
         with pytest.raises(PipelinesUnavailable, match="failed"):
             follow(kubeflow, run_id, STEPS, lambda event: None, patience_seconds=0)
 
 
-def test_a_server_that_is_not_there_is_said_at_once():
+def test_a_server_that_is_not_there_is_said_at_once(short):
     began = time.monotonic()
     done = run_command("submit", "demo", "--host", "http://127.0.0.1:1")
     assert done.exit_code == 5
@@ -221,18 +232,18 @@ def test_a_server_that_is_not_there_is_said_at_once():
     assert time.monotonic() - began < 10
 
 
-def test_nobody_said_where(recipe):
+def test_nobody_said_where(recipe, short):
     done = run_command("submit", recipe)
     assert done.exit_code == 2
     assert "Say where Kubeflow Pipelines is." in done.output
 
 
-def test_the_host_may_stand_in_the_environment(quick):
+def test_the_host_may_stand_in_the_environment(quick, short):
     with kfp_server() as server:
         assert run_command("submit", "demo", KF_PIPELINES_ENDPOINT=server.url).exit_code == 0
 
 
-def test_a_token_comes_from_the_environment_or_a_file_and_is_read_again(quick, tmp_path):
+def test_a_token_comes_from_the_environment_or_a_file_and_is_read_again(quick, tmp_path, short):
     file = tmp_path / "token"
     file.write_text("right\n")
     with kfp_server(token="right", looks=[{"run": "RUNNING"}, {"run": "SUCCEEDED", **DONE}]) as server:
@@ -247,7 +258,7 @@ def test_a_token_comes_from_the_environment_or_a_file_and_is_read_again(quick, t
             kubeflow.look("x")
 
 
-def test_without_the_right_token_nothing_is_sent_and_no_token_is_printed(tmp_path):
+def test_without_the_right_token_nothing_is_sent_and_no_token_is_printed(tmp_path, short):
     with kfp_server(token="right") as server:
         done = run_command("submit", "demo", "--host", server.url, SOFTPROMPT_KFP_TOKEN="wrong-token")
     assert done.exit_code == 2
@@ -256,7 +267,7 @@ def test_without_the_right_token_nothing_is_sent_and_no_token_is_printed(tmp_pat
     assert server.runs == {}
 
 
-def test_what_the_server_refuses_is_said_in_its_words(recipe, quick):
+def test_what_the_server_refuses_is_said_in_its_words(recipe, quick, package):
     with kfp_server() as server:
         kubeflow = Kubeflow(Server(host=server.url))
         for parameters, reason in {
@@ -265,7 +276,7 @@ def test_what_the_server_refuses_is_said_in_its_words(recipe, quick):
             "unknown": ({"unknown": 1}, "not required by pipeline"),
         }.values():
             with pytest.raises(InvalidRequest) as refused:
-                kubeflow.start(compiled(), parameters, name="x", experiment="e")
+                kubeflow.start(package, parameters, name="x", experiment="e")
             assert reason in refused.value.actual
 
 
@@ -277,7 +288,7 @@ def test_what_the_server_refuses_is_said_in_its_words(recipe, quick):
         (("--cron", "30 0 3 * * 1"), {"cron_schedule": {"cron": "30 0 3 * * 1"}}),
     ],
 )
-def test_a_recurring_run_is_made_once_and_not_followed(recipe, options, trigger):
+def test_a_recurring_run_is_made_once_and_not_followed(recipe, options, trigger, short):
     with kfp_server() as server:
         done = run_command("submit", recipe, "--host", server.url, *options)
         assert done.exit_code == 0, done.output

@@ -24,6 +24,7 @@ COMMANDS = [
     "run",
     "validate",
     "compile",
+    "submit",
     "schema",
     "ask",
     "inspect",
