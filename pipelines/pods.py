@@ -5,6 +5,7 @@ the local runner would repeat a step that refused a dataset, and has no pods. `s
 a YAML file; what it leaves out is as it stands here.
 """
 
+import dataclasses
 import math
 from fractions import Fraction
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from pydantic import Field, StringConstraints
 
 from components import IMAGE
 from softprompt.documents import Document
+from softprompt.rayjob.settings import PREFIX, RayJobSettings
 from softprompt.recipe import Name
 
 Step = Literal[
@@ -50,14 +52,7 @@ CONFIGURATION = (
     ),
     *("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_ENDPOINT", "HF_HUB_OFFLINE"),
 )
-RAYJOB = tuple(
-    f"SOFTPROMPT_RAYJOB_{name}"
-    for name in (
-        *("IMAGE", "SERVICE_ACCOUNT", "SECRET", "QUEUE", "PRIORITY_CLASS"),
-        *("CPU", "MEMORY", "HEAD_CPU", "HEAD_MEMORY", "NUM_CPUS", "MIN_WORKERS", "MAX_WORKERS"),
-        *("DEADLINE_SECONDS", "START_SECONDS", "RETRIES", "TTL_SECONDS", "ORPHAN_SECONDS"),
-    )
-)
+RAYJOB = tuple(f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(RayJobSettings))
 """Of the steps that may have their work done by a RayJob."""
 USES_RAY: tuple[Step, ...] = ("validate_dataset", "tune_prompt", "evaluate_prompt")
 SECRETS = (
