@@ -200,7 +200,8 @@ class PackageRun:
             key: {"name": key, "uri": f"{place}/{key}", "type": json_format.MessageToDict(spec.artifact_type), "metadata": {}}
             for key, spec in definitions.artifacts.items()
         }
-        artifacts["executor-logs"] = {"name": "executor-logs", "uri": f"{place}/executor-logs", "metadata": {}}
+        plain = {"schemaTitle": "system.Artifact"}
+        artifacts["executor-logs"] = {"name": "executor-logs", "uri": f"{place}/executor-logs", "type": plain, "metadata": {}}
         parameters = dict(inputs.parameters)
         for key, spec in component.input_definitions.parameters.items():
             if proto.ParameterType.ParameterTypeEnum.Name(spec.parameter_type) == "TASK_CONFIG":
