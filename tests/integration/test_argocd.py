@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARGOCD, CHART = ROOT / "infra" / "argocd", ROOT / "charts" / "softprompt"
 HERE = "https://kubernetes.default.svc"
 OPTIONS = sorted(path.name for path in (ARGOCD / "options").iterdir())
-WAVE = "argocd.argoproj.io/sync-wave"
+WAVE, COMPARED = "argocd.argoproj.io/sync-wave", "argocd.argoproj.io/compare-options"
 # Made by hand or by an operator (Secrets), or by `helm test` (Pods): never out of Git.
 NOT_FROM_GIT = {("", "Secret"), ("", "Pod")}
 NEEDS_KUSTOMIZE = pytest.mark.skipif(not shutil.which("kustomize"), reason="kustomize is not on PATH")
@@ -199,6 +199,8 @@ def test_the_root_application_brings_what_it_may_and_each_is_synced_alike(tmp_pa
     assert {(one["apiVersion"].split("/")[0], one["kind"]) for one in built} == allowed
     assert {one["metadata"]["namespace"] for one in built} == {"argocd"}
     names = {one["metadata"]["name"]: one["spec"] for one in built if one["kind"] == "Application"}
+    compared = {one["metadata"]["annotations"][COMPARED] for one in built if one["kind"] == "Application"}
+    assert compared == {"ServerSideDiff=true"}
     assert set(names) == set(applications()) - set(OPTIONS) | set(options)
     for name, spec in names.items():
         assert spec["syncPolicy"]["automated"] == {"prune": True, "selfHeal": True}
