@@ -1,4 +1,5 @@
-# One bucket for the channels of one trust root, a signing key for each channel, a policy for each duty, and roles for pods.
+# One bucket for the channels of one trust root, a signing key for each channel, a policy for each duty; and where wanted, a bucket
+# that runs work in, and roles for pods.
 
 module "bucket" {
   source = "./modules/bucket"
@@ -32,7 +33,17 @@ locals {
   policy_arns = merge(
     module.duties.policy_arns,
     { for channel, key in module.signing_key : "sign-${channel}" => key.sign_policy_arn },
+    module.work[*].policy_arns...
   )
+}
+
+module "work" {
+  source = "./modules/work"
+  count  = var.work_bucket == "" ? 0 : 1
+
+  name               = var.work_bucket
+  encryption_key_arn = var.encryption_key_arn
+  tags               = var.tags
 }
 
 module "roles" {

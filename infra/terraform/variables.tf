@@ -32,6 +32,12 @@ variable "encryption_key_arn" {
   default     = ""
 }
 
+variable "work_bucket" {
+  description = "Name of a bucket for base models, datasets, checkpoints and artifacts; empty: none is made."
+  type        = string
+  default     = ""
+}
+
 variable "oidc_provider" {
   description = "The cluster's OIDC provider in IAM: its ARN, and the issuer's URL. Needed where there are roles."
   type        = object({ arn = string, issuer = string })

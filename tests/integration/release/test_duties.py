@@ -42,10 +42,19 @@ SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
 BUCKET, PREFIX, CHANNEL = "prompts", "fleet", "staging"
 OF_A_CHANNEL = ("publisher", "pipeline", "reader", "reviewer")
 DUTIES = (*OF_A_CHANNEL, "auditor", "gc", "keeper")
+# Duty over the bucket of runs -> what it may write and delete, and what it may only read.
+AT_WORK = {
+    "bases": ((), ("bases/",)),
+    "trainer": (("checkpoints/",), ("bases/",)),
+    "runs": (("artifacts/", "checkpoints/"), ("bases/", "datasets/")),
+    "registry": (("mlflow/",), ()),
+}
+PLACES = ("bases/", "datasets/", "checkpoints/", "artifacts/", "mlflow/", "channels/")
 NEEDS_TERRAFORM = pytest.mark.skipif(shutil.which("terraform") is None, reason="Terraform is not installed here")
 VALUES = {"bucket_arn": f"arn:aws:s3:::{BUCKET}", "prefix": f"{PREFIX}/", "channel": CHANNEL}
 
 ALL_VALUES = VALUES | {
+    "work_arn": "arn:aws:s3:::work",
     "key_arn": "arn:aws:kms:eu-central-1:1:key/k",
     "noncurrent_days": "30",
     "proposal_days": "90",
@@ -344,6 +353,23 @@ def test_without_tls_nobody_gets_in(stores):
     assert not allowed(lambda: client.list_objects_v2(Bucket=BUCKET, Prefix=PREFIX))
 
 
+@pytest.mark.parametrize("duty", AT_WORK)
+def test_a_duty_of_runs_writes_and_reads_its_places_and_no_other(stores, access, duty):
+    writes, reads = AT_WORK[duty]
+    if "work" not in [bucket["Name"] for bucket in stores.root.list_buckets()["Buckets"]]:
+        stores.root.create_bucket(Bucket="work")
+    rights = list(store_policies.statements(duty, "reader", work_arn="arn:aws:s3:::work"))
+    stores.root.put_bucket_policy(Bucket="work", Policy=json.dumps({"Version": "2012-10-17", "Statement": rights}))
+    client = s3_client(access["reader"])
+    for place in PLACES:
+        key = f"{place}{duty}"
+        stores.root.put_object(Bucket="work", Key=key, Body=b"x")
+        assert allowed(lambda key=key: client.get_object(Bucket="work", Key=key)) == (place in (*writes, *reads)), key
+        assert allowed(lambda key=key: client.put_object(Bucket="work", Key=key, Body=b"y")) == (place in writes), key
+        assert allowed(lambda key=key: client.delete_object(Bucket="work", Key=key)) == (place in writes), key
+    assert allowed(lambda: client.list_objects_v2(Bucket="work"))
+
+
 # The documents themselves.
 
 
@@ -352,7 +378,7 @@ def test_every_template_renders_and_says_who_may_do_what():
         name = path.name.removesuffix(".json.tftpl")
         found = render(name, **ALL_VALUES)
         assert found.get("Version") == "2012-10-17" or found["Rules"]
-        assert name in {*DUTIES, "bucket", "sign", "lifecycle", "trust"}
+        assert name in {*DUTIES, *AT_WORK, "bucket", "sign", "lifecycle", "trust"}
 
 
 def test_a_role_can_be_taken_by_one_service_account_only():
