@@ -168,7 +168,7 @@ def test_the_root_brings_the_fleet_and_only_then_its_environment(platform):
         assert fleet_is_whole or not environment, "a wave did not wait"
         return environment
 
-    wait_for(fleet_and_then_its_environment, "the environment's Application is there", timeout_seconds=400)
+    wait_for(fleet_and_then_its_environment, "the environment's Application is there", timeout_seconds=600)
     platform.wait("environment-staging", "fleet-staging", "softprompt")
     namespace = platform.kubernetes.get("namespace", platform.fleet)
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
