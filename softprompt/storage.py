@@ -23,7 +23,8 @@ def filesystem_of(storage: str) -> tuple[fs.FileSystem, str]:
     endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
     given = {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme} if endpoint.netloc else {}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return fs.S3FileSystem(region=region, **given), f"{bucket}/{prefix}".rstrip("/")
+    # Small files by one request instead of three.
+    return fs.S3FileSystem(region=region, allow_delayed_open=True, **given), f"{bucket}/{prefix}".rstrip("/")
 
 
 def write_whole(filesystem: fs.FileSystem, path: str, content: BinaryIO) -> None:

@@ -22,8 +22,9 @@ from softprompt.step_request import HeavyStep, StepRequest
 API_VERSION, GROUP, VERSION, PLURAL = "ray.io/v1", "ray.io", "v1", "rayjobs"
 DUTY_LABELS = {"app.kubernetes.io/part-of": "softprompt", "softprompt.dev/duty": "trainer"}
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-SUBMITTER_RETRIES = 2
-"""A submitter that was lost only reads the log again; the training does not notice."""
+SUBMITTER_RETRIES = 1
+"""A submitter that was lost reads the log again, and the training does not notice. When it is the head that was lost, each of its
+tries is waited for before there is another Ray cluster."""
 OBJECT_STORE_BYTES: dict[HeavyStep, int] = {
     "validate_dataset": 512 * 2**20,
     "tune_prompt": 80 * 2**20,
@@ -127,7 +128,9 @@ def _head(plan: Plan, *, grows: bool) -> Fragment:
     pod = ray_pod(plan.settings, plan.task, plan.image, plan.labels, _container(plan, "ray-head", resources), _prepare(plan))
     pod["metadata"]["annotations"] = KEEP_HEAD
     pod["spec"]["automountServiceAccountToken"] = grows  # the autoscaler beside Ray asks for pods
-    return {"rayStartParams": _start(plan, num_cpus=0) | {"dashboard-host": "0.0.0.0"}, "template": pod}  # noqa: S104
+    # Nobody comes by Ray's client, whose port is one to run anything by, and whose server is a process more to start.
+    start = _start(plan, num_cpus=0) | {"ray-client-server-port": "0"}
+    return {"rayStartParams": start, "template": pod}
 
 
 def _workers(plan: Plan) -> Fragment:

@@ -38,7 +38,7 @@ SECRET_KEYS = (
     "MLFLOW_TRACKING_USERNAME",
 )
 """What they take from the namespace's Secret, where it has it; nothing else of it, such as a Git token."""
-WRITABLE = {"name": "tmp", "mountPath": "/tmp"}  # noqa: S108  # a volume of the pod's own
+WRITABLE = {"name": "softprompt-tmp", "mountPath": "/tmp"}  # noqa: S108  # a volume of the pod's own
 CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
     "capabilities": {"drop": ["ALL"]},
@@ -98,11 +98,13 @@ def ray_pod(
         container: Ray's: name, environment, resources.
         prepare: Command that brings inputs there before Ray starts.
     """
+    # Where the step has a volume for its own temporary files, the Ray pods have theirs.
+    mounts = [mount for mount in task.volume_mounts if mount["mountPath"].rstrip("/") != WRITABLE["mountPath"]]
     common = {
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "securityContext": CONTAINER_SECURITY,
-        "volumeMounts": [WRITABLE, *task.volume_mounts],
+        "volumeMounts": [WRITABLE, *mounts],
     }
     first = {
         "name": "prepare",

@@ -69,13 +69,14 @@ class Kubernetes:
         """Delete a namespace with all that is in it, without waiting for the end."""
         self.run("kubectl", "delete", "namespace", name, "--wait=false")
 
-    def phase_at_end(self, pod: str, namespace: str, timeout_seconds: float = 90) -> str:
+    def phase_at_end(self, pod: str, namespace: str, timeout_seconds: float = 90, every_seconds: float = 0.5) -> str:
         """`Succeeded` or `Failed`, once a pod has ended."""
         ended = ("Succeeded", "Failed")
         return wait_for(
             lambda: (phase := self.get("pod", pod, "--namespace", namespace)["status"].get("phase")) in ended and phase,
             f"pod {pod} has ended",
             timeout_seconds=timeout_seconds,
+            every_seconds=every_seconds,
         )
 
     @cached_property

@@ -58,7 +58,7 @@ def test_every_pod_keeps_to_pod_security_restricted_and_writes_to_its_own_volume
             assert security["readOnlyRootFilesystem"] is True
             assert security["runAsNonRoot"] is True
             assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-            assert {"name": "tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+            assert {"name": "softprompt-tmp", "mountPath": "/tmp"} in container["volumeMounts"]
 
 
 def test_every_pod_is_a_trainers_and_asks_nothing_of_the_kubernetes_api(plan):
@@ -110,6 +110,13 @@ def test_what_is_set_on_the_task_reaches_the_workers_and_the_head_only_what_it_c
         given = environment(spec["containers"][0])
         assert given["NCCL_DEBUG"]["value"] == "INFO"
         assert given["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "mine", "the task's counts most"
+
+
+def test_the_steps_own_temporary_folder_is_not_mounted_over_rays(plan):
+    mounts = [{"name": "scratch", "mountPath": "/tmp/"}, {"name": "shared-memory", "mountPath": "/dev/shm"}]
+    found = pods(ray_job(plan(task=TaskSettings.of(TaskConfig(volume_mounts=mounts)))))
+    paths = [mount["mountPath"] for mount in found["worker"]["spec"]["containers"][0]["volumeMounts"]]
+    assert paths == ["/tmp", "/dev/shm"]
 
 
 @pytest.mark.parametrize("config", [None, TaskConfig(), TaskConfig(resources={"limits": None, "requests": None})])
