@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.cluster.kubernetes import Kubernetes
+from tests.cluster.kubernetes import Kubernetes, wait_for
 
 METHODS = {
     "create": "POST",
@@ -80,9 +80,19 @@ class Api:
             versions += [f"/apis/{version['groupVersion']}" for version in group["versions"]]
         return [
             Resource(found["groupVersion"], one["name"], tuple(one["verbs"]), one["namespaced"])
-            for found in (self.client.get(path).json() for path in versions)
+            for found in (self._discovered(path) for path in versions)
             for one in found.get("resources", ())
         ]
+
+    def _discovered(self, path: str) -> dict[str, Any]:
+        """What a group version has; of one that another server serves, once that one answers."""
+
+        def ask() -> httpx.Response | None:
+            reply = self.client.get(path)
+            return reply if reply.status_code == 200 else None
+
+        found: dict[str, Any] = wait_for(ask, f"{path} answers", timeout_seconds=90).json()
+        return found
 
     def may(self, verb: str, resource: Resource, namespace: str, name: str = ABSENT) -> bool:
         """Whether the API server lets a request pass; authorization comes before everything else that could be wrong with it."""

@@ -9,13 +9,16 @@ this machine reaches.
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster import machine as this_machine
+from tests.cluster.channel import Channel
 from tests.cluster.images import BuiltImages, Images, NamedImages
 from tests.cluster.kubernetes import Kubernetes
 from tests.cluster.machine import Machine
+from tests.cluster.whole_release import WholeRelease
 
 CLUSTER, IMAGES = "SOFTPROMPT_TEST_CLUSTER", "SOFTPROMPT_TEST_IMAGES"
 
@@ -65,3 +68,15 @@ def three_nodes(machine: Machine) -> Machine:
     """The cluster of this machine with three nodes; a test asks for its images after it."""
     machine.grow(3)
     return machine
+
+
+@pytest.fixture(scope="session")
+def whole_release(kubernetes, images, llama_directory, tmp_path_factory) -> Iterator[WholeRelease]:
+    """Every part of the chart, installed and ready."""
+    channel = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("whole"), llama_directory)
+    channel.publish(channel.prompt(seed=1))
+    made = WholeRelease.prepare(kubernetes, channel, images)
+    try:
+        yield made.install()
+    finally:
+        made.delete()

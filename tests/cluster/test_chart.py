@@ -28,7 +28,9 @@ def fleet(kubernetes, images, channel):
     """One that nobody has installed yet."""
     name = prepare_namespace(kubernetes, f"life-{uuid.uuid4().hex[:8]}", channel)
     # Cluster-wide objects too, named after the release; releases of other tests are called otherwise.
-    yield Fleet(kubernetes, name, channel, images.name("serving"), name=f"softprompt-{name}", values={"priorityClasses.create": "true"})
+    yield Fleet(
+        kubernetes, name, channel, images.name("serving"), name=f"softprompt-{name}", values={"priorityClasses.create": "true"}
+    )
     kubernetes.delete_namespace(name)
 
 
@@ -104,15 +106,30 @@ def test_the_api_server_admits_every_object_of_every_option(kubernetes):
     fleet, runs, release = (kubernetes.namespace(f"admit-{part}-{mark}") for part in ("fleet", "runs", "release"))
     values = json.loads(json.dumps(EVERYTHING))
     values["pipeline"]["namespace"], values["reconciler"]["namespace"] = runs, release
-    objects = yaml.safe_load_all(kubernetes.run(
-        *("helm", "template", f"softprompt-{mark}", CHART, "--namespace", fleet, "--kube-version", "1.34"),
-        *("--values", LAPTOP, "--values", "-"),
-        given=values,
-    ))
+    objects = yaml.safe_load_all(
+        kubernetes.run(
+            *("helm", "template", f"softprompt-{mark}", CHART, "--namespace", fleet, "--kube-version", "1.34"),
+            *("--values", LAPTOP, "--values", "-"),
+            given=values,
+        )
+    )
     items = [found for found in objects if found]
-    said = kubernetes.run("kubectl", "apply", "--dry-run=server", "--validate=strict", "--filename", "-", given={"apiVersion": "v1", "kind": "List", "items": items})
+    said = kubernetes.run(
+        "kubectl",
+        "apply",
+        "--dry-run=server",
+        "--validate=strict",
+        "--filename",
+        "-",
+        given={"apiVersion": "v1", "kind": "List", "items": items},
+    )
     admitted = [line.partition("/")[0] for line in said.splitlines() if line.endswith("(server dry run)")]
     assert len(admitted) == len(items) > 50
-    assert {"horizontalpodautoscaler.autoscaling", "persistentvolumeclaim", "rolebinding.rbac.authorization.k8s.io", "pod"} <= set(admitted)
+    assert {
+        "horizontalpodautoscaler.autoscaling",
+        "persistentvolumeclaim",
+        "rolebinding.rbac.authorization.k8s.io",
+        "pod",
+    } <= set(admitted)
     for name in (fleet, runs, release):
         kubernetes.delete_namespace(name)

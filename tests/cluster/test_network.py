@@ -21,7 +21,8 @@ OUT = {
     "reader": {(STORE, 7070), ("cloud", 8444)},
     "reconciler": {(STORE, 7070), ("cloud", 8444), ("git", 9418), ("registry", 5000)},
     "pipeline": {(STORE, 7070), ("cloud", 8444), ("registry", 5000), (API, 6443), ("kfp", 8887), ("hub", 8443)},
-    "trainer": {(STORE, 7070), ("cloud", 8444), ("registry", 5000), (API, 6443), ("hub", 8443)} | {("trainer", port) for port in PORTS},
+    "trainer": {(STORE, 7070), ("cloud", 8444), ("registry", 5000), (API, 6443), ("hub", 8443)}
+    | {("trainer", port) for port in PORTS},
     "registry": {(STORE, 7070), ("cloud", 8444)},
 }
 """Duty -> whom it reaches, and on which port."""
@@ -71,14 +72,27 @@ class StandIns:
 
     def targets(self) -> list[tuple[str, str, int]]:
         """Every port of everybody whom our pods could reach."""
-        listening = [(name, address, port) for name, address in self.addresses.items() for port in PORTS if name not in (STORE, API)]
+        listening = [
+            (name, address, port) for name, address in self.addresses.items() for port in PORTS if name not in (STORE, API)
+        ]
         return [*listening, (STORE, self.addresses[STORE], 7070), (API, self.addresses[API], 6443)]
 
     def look(self, name: str) -> tuple[set[tuple[str, int]], bool]:
         """Whom a pod reaches, and whether it can look up names."""
         place = self.whole.namespace_of(name) if name in SPLIT else self.whole.namespaces["others"]
         targets = [target for target in self.targets() if target[0] != name or name == "trainer"]
-        command = ("kubectl", "exec", f"stand-in-{name}", "--namespace", place, "--", "python3", "-c", CONNECT, json.dumps(targets))
+        command = (
+            "kubectl",
+            "exec",
+            f"stand-in-{name}",
+            "--namespace",
+            place,
+            "--",
+            "python3",
+            "-c",
+            CONNECT,
+            json.dumps(targets),
+        )
         found = json.loads(self.whole.kubernetes.run(*command))
         return {(who, port) for who, port in found["reached"]}, found["resolves"]
 
@@ -111,7 +125,9 @@ def stand_ins(whole_release) -> Iterator[StandIns]:
     [api] = whole_release.api_servers()
     yield StandIns(whole_release, addresses | {STORE: store["status"]["podIP"], API: api})
     for pod in pods:
-        kubernetes.run("kubectl", "delete", "pod", pod["metadata"]["name"], "--namespace", pod["metadata"]["namespace"], "--wait=false")
+        kubernetes.run(
+            "kubectl", "delete", "pod", pod["metadata"]["name"], "--namespace", pod["metadata"]["namespace"], "--wait=false"
+        )
 
 
 @pytest.mark.parametrize("duty", OUT)

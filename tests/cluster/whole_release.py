@@ -83,10 +83,10 @@ class WholeRelease:
             repository, _, tag = self.images.name(role).rpartition(":")  # type: ignore[arg-type]
             return {"repository": repository, "tag": tag}
 
-        everything_here = {"kubernetes.io/metadata.name": self.namespaces["others"]}
+        others = {"matchLabels": {"kubernetes.io/metadata.name": self.namespaces["others"]}}
 
         def pods(app: str) -> list[dict[str, Any]]:
-            return [{"namespaceSelector": {"matchLabels": everything_here}, "podSelector": {"matchLabels": {"app": app}}}]
+            return [{"namespaceSelector": others, "podSelector": {"matchLabels": {"app": app}}}]
 
         small = {"requests": {"cpu": "20m", "memory": "64Mi"}}
         return {
@@ -101,7 +101,7 @@ class WholeRelease:
                 "namespace": self.namespaces["release"],
                 "image": image("release"),
                 "git": {"remote": f"git://git.{self.namespaces['others']}/prompts.git"},
-                "intervalSeconds": 2,
+                "intervalSeconds": 5,
                 "signingKey": {"secret": "softprompt-key"},
                 "credentials": {"secret": "softprompt-publisher"},
                 "resources": small,
@@ -109,7 +109,11 @@ class WholeRelease:
             "pipeline": {
                 "enabled": True,
                 "namespace": self.namespaces["runs"],
-                "kfpLauncher": {"create": True, "pipelineRoot": f"s3://{self.channel.bucket}/kfp", "secret": "softprompt-pipeline"},
+                "kfpLauncher": {
+                    "create": True,
+                    "pipelineRoot": f"s3://{self.channel.bucket}/kfp",
+                    "secret": "softprompt-pipeline",
+                },
                 "secretEnvironment": {"HF_TOKEN": "not one"},
                 "environment": {"HF_HUB_OFFLINE": "1"},
             },
@@ -120,7 +124,7 @@ class WholeRelease:
                 "resources": {"requests": {"cpu": "50m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}},
             },
             "networkPolicy": {
-                "clients": [{"namespaceSelector": {"matchLabels": everything_here}, "podSelector": {"matchLabels": {"app": "client"}}}],
+                "clients": pods("client"),
                 "monitoring": pods("monitoring"),
                 "registryClients": pods("ingress"),
                 "rayOperator": pods("ray-operator"),
@@ -128,9 +132,11 @@ class WholeRelease:
                 "kfp": {"peers": pods("kfp"), "ports": [8887]},
                 "sources": {"peers": pods("hub"), "ports": [8443]},
                 "cloud": {"peers": pods("cloud"), "ports": [8444]},
-                "apiServer": {"peers": [{"ipBlock": {"cidr": f"{address}/32"}} for address in self.api_servers()], "ports": [6443]},
+                "apiServer": {
+                    "peers": [{"ipBlock": {"cidr": f"{address}/32"}} for address in self.api_servers()],
+                    "ports": [6443],
+                },
             },
-            "priorityClasses": {"create": False},
         }
 
     def install(self) -> "WholeRelease":
@@ -152,12 +158,12 @@ class WholeRelease:
 
     def run_as(self, duty: str, script: str, *arguments: str) -> str:
         """What a Python script prints that runs in a pod of a duty, with the variables that steps get."""
-        runs = self.namespaces["runs"]
+        runs, registry = self.namespaces["runs"], {"name": "softprompt-pipeline", "key": "MLFLOW_TRACKING_URI"}
         container = restricted(
             name="run",
             image=self.images.name("release"),
             command=["python3", "-c", script, *arguments],
-            env=[{"name": "MLFLOW_TRACKING_URI", "valueFrom": {"configMapKeyRef": {"name": "softprompt-pipeline", "key": "MLFLOW_TRACKING_URI"}}}],
+            env=[{"name": "MLFLOW_TRACKING_URI", "valueFrom": {"configMapKeyRef": registry}}],
             volumeMounts=[{"name": "tmp", "mountPath": "/tmp"}],
         )
         spec = {

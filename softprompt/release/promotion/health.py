@@ -6,6 +6,7 @@
 """
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -112,6 +113,15 @@ class Health:
         return Gauge(f"softprompt_release_{name}", text, ["channel"], registry=self.registry).labels(self._channel)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who hangs up before the answer, as a probe does that has waited long enough, is not news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def health_server(health: Health, host: str, port: int) -> Iterator[int]:
     """Answer on an address meanwhile; gives the port, which the system chooses where 0 is asked for."""
@@ -137,8 +147,7 @@ def health_server(health: Health, host: str, port: int) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             """Probes are not news."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
-    server.daemon_threads = True
+    server = _Server((host, port), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
     thread.start()
     try:
