@@ -156,3 +156,24 @@ def test_the_port_is_closed_afterwards():
         get(port, "/livez")
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=2)
+
+
+def test_a_probe_that_gives_up_is_not_news(capfd):
+    """The server finds the connection reset, in the middle of its answer or before it."""
+    health = Health("staging")
+    asked = threading.Event()
+
+    def slow():
+        asked.set()
+        time.sleep(0.1)
+        return 200, {"text": "x" * 1_000_000}
+
+    health.readyz = slow
+    with health_server(health, "127.0.0.1", 0) as port:
+        with socket.create_connection(("127.0.0.1", port)) as probe:
+            probe.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert asked.wait(5)
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        time.sleep(0.3)
+        assert get(port, "/livez")[0] == 200
+    assert capfd.readouterr().err == ""
