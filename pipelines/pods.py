@@ -11,11 +11,12 @@ from fractions import Fraction
 from typing import Annotated, Literal
 
 from kfp import kubernetes
-from kfp.dsl import PipelineTask
+from kfp.dsl import PipelineTask, TaskConfigField, TaskConfigPassthrough
 from pydantic import Field, StringConstraints
 
 from components import IMAGE
 from softprompt.documents import Document
+from softprompt.placement import Backend
 from softprompt.rayjob.settings import PREFIX, RayJobSettings
 from softprompt.recipe import Name
 
@@ -37,6 +38,12 @@ USER = 10001
 """Of the image; Kubernetes checks `runAsNonRoot` against a number only."""
 LABELS = {"app.kubernetes.io/part-of": "softprompt", "softprompt.dev/duty": "pipeline"}
 """On every step's pod; NetworkPolicies select by them."""
+PLACES_A_POD = (
+    TaskConfigField.RESOURCES,
+    TaskConfigField.KUBERNETES_TOLERATIONS,
+    TaskConfigField.KUBERNETES_NODE_SELECTOR,
+    TaskConfigField.KUBERNETES_AFFINITY,
+)
 FOLDER = "/etc/softprompt"
 """Where trust root, policies and signing keys are mounted."""
 
@@ -143,6 +150,9 @@ class PodSettings(Document):
     holds the key of a channel whose authority is `git`."""
     steps: dict[Step, StepPod] = Field(default_factory=dict)
     """What is other than usual, step by step."""
+    backend: Backend = "local"
+    """Where the package's runs are meant to train. `rayjob`: what `tune_prompt` asks of a node is for its Ray pods alone, and its
+    own pod, which only waits, asks for nothing; a run of this package should not choose `local`."""
 
     def step(self, name: Step) -> StepPod:
         """What a step's pod gets: what is usual, with what the settings say of it."""
@@ -160,6 +170,8 @@ class PodSettings(Document):
         _secure(task, step)
         self._configure(task, name)
         self._mount(task, signs=name == "publish_prompt")
+        if self.backend == "rayjob" and name == "tune_prompt":
+            _hand_on(task)
         kubernetes.set_image_pull_policy(task, self.image_pull_policy)
         if self.image_pull_secrets:
             kubernetes.set_image_pull_secrets(task, list(self.image_pull_secrets))
@@ -210,6 +222,15 @@ def _give_resources(task: PipelineTask, step: StepPod) -> None:
     for toleration in step.tolerations:
         given_fields = {name: value for name, value in toleration.model_dump().items() if value}
         kubernetes.add_toleration(task, **given_fields)
+
+
+def _hand_on(task: PipelineTask) -> None:
+    """Keep what places a pod off the step's own, and only hand it on; the component itself stays as it is."""
+    passed = [
+        TaskConfigPassthrough(field=one.field, apply_to_task=one.apply_to_task and one.field not in PLACES_A_POD)
+        for one in task.component_spec.task_config_passthroughs
+    ]
+    task.component_spec = dataclasses.replace(task.component_spec, task_config_passthroughs=passed)
 
 
 def num_threads(cpu: str) -> int:

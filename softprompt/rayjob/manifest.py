@@ -128,9 +128,7 @@ def _head(plan: Plan, *, grows: bool) -> Fragment:
     pod = ray_pod(plan.settings, plan.task, plan.image, plan.labels, _container(plan, "ray-head", resources), _prepare(plan))
     pod["metadata"]["annotations"] = KEEP_HEAD
     pod["spec"]["automountServiceAccountToken"] = grows  # the autoscaler beside Ray asks for pods
-    # Nobody comes by Ray's client, whose port is one to run anything by, and whose server is a process more to start.
-    start = _start(plan, num_cpus=0) | {"ray-client-server-port": "0"}
-    return {"rayStartParams": start, "template": pod}
+    return {"rayStartParams": _start(plan, num_cpus=0), "template": pod}
 
 
 def _workers(plan: Plan) -> Fragment:

@@ -278,3 +278,22 @@ def test_threads_are_whole_processors(cpu, threads):
 def test_the_longest_retry_counts_every_try_and_every_wait():
     pod = StepPod(retries=3, backoff_seconds=10, timeout_seconds=100)
     assert pod.retrying_seconds == 4 * 100 + 10 + 20 + 40
+
+
+def test_a_package_for_rayjobs_hands_the_trainings_sizes_on_and_leaves_its_own_pod_small(tmp_path):
+    """`prompt_tuning` itself, which runs on a laptop, and every other step stay as they are."""
+    of = {}
+    for backend in ("rayjob", "local"):
+        file = tmp_path / f"{backend}.yaml"
+        compile_pipeline(file, PodSettings(backend=backend, steps={"tune_prompt": StepPod(accelerator="nvidia.com/gpu")}))
+        of[backend] = Package(file)
+    applied = lambda backend, step: {
+        json_format.MessageToDict(one)["field"]: one.apply_to_task
+        for one in of[backend].spec.components[f"comp-{step}"].task_config_passthroughs
+    }
+    placed = {"RESOURCES", "KUBERNETES_TOLERATIONS", "KUBERNETES_NODE_SELECTOR", "KUBERNETES_AFFINITY"}
+    assert {field for field, own in applied("rayjob", "tune-prompt").items() if not own} == placed
+    assert set(applied("local", "tune-prompt")) == set(applied("rayjob", "tune-prompt")) == placed | {"ENV", "KUBERNETES_VOLUMES"}
+    for backend, step in (("local", "tune-prompt"), ("rayjob", "evaluate-prompt"), ("rayjob", "validate-dataset")):
+        assert all(applied(backend, step).values())
+    assert of["rayjob"].container("tune_prompt").resources.accelerator.resource_type == "nvidia.com/gpu"
