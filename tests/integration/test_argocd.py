@@ -3,6 +3,7 @@
 `tests/cluster/test_argocd.py` has a real Argo CD sync our own part of it.
 """
 
+import functools
 import json
 import re
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
+
+from pipelines.compile import compile_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGOCD, CHART = ROOT / "infra" / "argocd", ROOT / "charts" / "softprompt"
@@ -37,11 +40,13 @@ def files():
     return sorted([*(ARGOCD / "applications").glob("*.yaml"), *(ARGOCD / "options").glob("*/application.yaml")])
 
 
+@functools.cache
 def applications():
     """Name -> Application, as it is written."""
     return {one["metadata"]["name"]: one for path in files() for one in read(path)}
 
 
+@functools.cache
 def projects():
     return {one["metadata"]["name"]: one["spec"] for one in [*read(ARGOCD / "projects.yaml"), *read(ARGOCD / "root.yaml")[:1]]}
 
@@ -55,6 +60,7 @@ def wave(application):
     return int(application["metadata"]["annotations"][WAVE])
 
 
+@functools.cache
 def ours():
     """Name -> Application, of those that install our chart."""
     return {name: one for name, one in applications().items() if sources(one)[0].get("path") == "charts/softprompt"}
@@ -85,14 +91,15 @@ def test_every_file_is_one_application_of_its_name_and_is_listed():
 def test_the_waves_are_in_the_order_in_which_things_need_each_other():
     found = {name: wave(one) for name, one in applications().items()}
     in_order = [
-        {*OPTIONS, "cert-manager", "kuberay-operator"},
+        {*OPTIONS, "cert-manager", "kuberay-operator"} - {"pipeline-versions"},
         {"kubeflow-cluster"},
         {"kubeflow-pipelines"},
         {"mlflow"},
         {"pipeline", "fleet-staging", "fleet-production"},
+        {"pipeline-versions"},
         {"environment-staging", "environment-production"},
     ]
-    assert [{found[name] for name in names} for names in in_order] == [{number} for number in (0, 1, 2, 3, 4, 6)]
+    assert [{found[name] for name in names} for names in in_order] == [{number} for number in range(7)]
     assert set(found) == set().union(*in_order)
     assert all(int(one["metadata"]["annotations"][WAVE]) < 0 for one in read(ARGOCD / "projects.yaml"))
 
@@ -171,7 +178,7 @@ def test_one_file_says_where_everything_comes_from(tmp_path):
     (tmp_path / "argocd" / "sources.yaml").write_text(text)
     built = build(tmp_path / "argocd")
     for one in built:
-        if one["kind"] == "Application" and one["metadata"]["name"] in ours():
+        if one["kind"] == "Application" and one["metadata"]["name"] in {*ours(), "pipeline-versions"}:
             first, *others = sources(one)
             assert (first["repoURL"], first["targetRevision"]) == ("https://a.example/p.git", "v9.9.9")
             assert [other["repoURL"] for other in others] in ([], ["https://b.example/q.git"])
@@ -209,6 +216,21 @@ def test_the_root_application_brings_what_it_may_and_each_is_synced_alike(tmp_pa
         assert ("managedNamespaceMetadata" in spec["syncPolicy"]) == of_ours, name
 
 
+@NEEDS_KUSTOMIZE
+def test_a_compiled_pipeline_is_what_its_application_brings_and_old_versions_stay(tmp_path):
+    shutil.copytree(ARGOCD / "pipelines", tmp_path / "pipelines")
+    compile_pipeline(tmp_path / "pipelines" / "prompt-tuning.yaml", form="kubernetes", namespace="kubeflow")
+    pipeline, version = sorted(build(tmp_path / "pipelines"), key=lambda one: one["kind"])
+    assert {group_kind(one) for one in (pipeline, version)} <= {
+        (one["group"], one["kind"]) for one in projects()["softprompt"]["namespaceResourceWhitelist"]
+    }
+    assert pipeline["metadata"]["namespace"] == applications()["pipeline-versions"]["spec"]["destination"]["namespace"]
+    assert version["spec"]["pipelineName"] == pipeline["metadata"]["name"]
+    assert version["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=false"
+    assert "annotations" not in pipeline["metadata"]
+
+
+@functools.cache
 def rendered(name):
     """(group, kind) of what our chart makes for an Application, as Helm renders it."""
     application = ours()[name]
@@ -242,7 +264,8 @@ def test_the_project_allows_no_kind_that_nothing_makes():
     made = {(api.rpartition("/")[0], kind) for api, kind in pairs} - NOT_FROM_GIT
     project = projects()["softprompt"]
     allowed = {(one["group"], one["kind"]) for key in ("cluster", "namespace") for one in project[f"{key}ResourceWhitelist"]}
-    assert allowed == made | {("", "Namespace")}
+    pipelines = {("pipelines.kubeflow.org", "Pipeline"), ("pipelines.kubeflow.org", "PipelineVersion")}
+    assert allowed == made | pipelines | {("", "Namespace")}
 
 
 @NEEDS_HELM
