@@ -35,7 +35,7 @@ def publish_prompt(
     from softprompt.progress import step_errors, tell
     from softprompt.registry import Registration
     from softprompt.resolve import ResolvedRecipe
-    from softprompt.run_channel import dataset_evidence, publish_run
+    from softprompt.run_channel import GATE_REPORT_FILE, RECIPE_FILE, dataset_evidence, publish_run
     from softprompt.settings import Settings
     from softprompt.step_pages import publication_page
 
@@ -43,8 +43,9 @@ def publish_prompt(
         resolved = ResolvedRecipe.from_bytes(resolved_recipe.encode(), source="resolved_recipe")
         registered = Registration.from_bytes(registration.encode(), source="registration")
         report = GateReport.from_bytes(Path(gate_report.path).read_bytes(), source="gate_report")
-        files = {"gate_report.json": gate_report.path, "training_log.json": training_log.path}
+        files = {GATE_REPORT_FILE: gate_report.path, "training_log.json": training_log.path}
         evidence = {name: Path(path).read_bytes() for name, path in files.items()}
+        evidence[RECIPE_FILE] = resolved.recipe.to_bytes()
         evidence |= dataset_evidence(Path(dataset.path))
         done = publish_run(
             resolved,

@@ -2,12 +2,13 @@
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipelines.local import LocalRun, run_pipeline
+from pipelines.local import Event, LocalRun, run_pipeline
 from softprompt.artifact import PromptFile
 from softprompt.deployment import laptop
 from softprompt.display import PipelineDisplay
@@ -27,13 +28,16 @@ BRIEF_SPINNING = ("GOMP_SPINCOUNT", "10000")
 each other make training many times slower (docs/field-notes.md)."""
 
 
-def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Console) -> RunSummary:
+def run_on_laptop(
+    arguments: dict[str, Any], settings: Settings, console: Console, on_event: Callable[[Event], None] | None = None
+) -> RunSummary:
     """Run the pipeline here.
 
     Args:
         arguments: Pipeline parameters; `recipe` is a packaged name or a path.
         settings: Where the laptop's state lies.
         console: For the display.
+        on_event: Hears everything that the display shows.
 
     Raises:
         SoftpromptError: What a step failed with.
@@ -43,9 +47,15 @@ def run_on_laptop(arguments: dict[str, Any], settings: Settings, console: Consol
     # KFP's output is followed by taking over sys.stdout, and a console writes to whatever that is: hold on to the real one.
     screen = Console(file=console.file, force_terminal=console.is_terminal, emoji=False)
     with laptop(settings), PipelineDisplay(screen) as display:
+
+        def told(event: Event) -> None:
+            display(event)
+            if on_event:
+                on_event(event)
+
         os.environ[EVENTS_VARIABLE] = "1"
         os.environ.setdefault(*BRIEF_SPINNING)
-        run = run_pipeline(_portable(arguments), settings.runs, display)
+        run = run_pipeline(_portable(arguments), settings.runs, told)
     summary = _summary(run, time.monotonic() - began)
     (run.folder / "summary.json").write_bytes(summary.to_bytes())
     return summary

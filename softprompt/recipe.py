@@ -256,7 +256,11 @@ class PromptInit(Document):
 
     method: Literal["prompt"]
     uri: Text
-    """Directory of a prompt file, or of a prompt that stock PEFT saved."""
+    """Directory of a prompt file, or of a prompt that stock PEFT saved; or a published prompt's manifest in its store,
+    `s3://BUCKET/blobs/sha256/DIGEST`."""
+    any_base: bool = False
+    """A prompt file of another base model will do: its numbers are taken where kind, length and widths agree. Where they do not,
+    training starts from frequent tokens."""
 
 
 class RandomInit(Document):

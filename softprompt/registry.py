@@ -31,6 +31,8 @@ MOST_PARAM_CHARACTERS = 6000
 """MLflow's own limit for a parameter's value."""
 PLACE_TAG = "softprompt.place"
 """sha256 of the URI that a run's prompt is written to."""
+RESOLVED_RECIPE_FILE = "resolved_recipe.json"
+"""Artifact of a run: what it was made by."""
 PIPELINE_RUN_TAG = "softprompt.pipeline_run"
 """Id of the pipeline's run, on the MLflow run that it recorded."""
 
@@ -85,7 +87,7 @@ def start_run(
         mlflow.log_batch(run.info.run_id, params=params, tags=tags, metrics=metrics)
         logged = LoggedDataset(recipe.name, resolved, dataset)._to_mlflow_entity()
         mlflow.log_inputs(run.info.run_id, [DatasetInput(logged, [InputTag("mlflow.data.context", CONTEXT)])])
-        mlflow.log_text(run.info.run_id, resolved.to_bytes().decode(), "resolved_recipe.json")
+        mlflow.log_text(run.info.run_id, resolved.to_bytes().decode(), RESOLVED_RECIPE_FILE)
         if place:  # last, so that a run which is found holds all of the above
             mlflow.set_tag(run.info.run_id, PLACE_TAG, sha256_hex(place.encode()))
     return str(run.info.run_id)

@@ -1,7 +1,12 @@
 """What the registry recorded of a run of the pipeline, for whoever started that run elsewhere and follows it."""
 
+import tempfile
+from pathlib import Path
+
 from softprompt.documents import Document
-from softprompt.registry import PIPELINE_RUN_TAG, run_page, version_page
+from softprompt.recipe import Recipe
+from softprompt.registry import PIPELINE_RUN_TAG, RESOLVED_RECIPE_FILE, run_page, version_page
+from softprompt.resolve import ResolvedRecipe
 from softprompt.tracking import talking_to
 
 
@@ -39,6 +44,31 @@ def url_of_run(tracking_uri: str, page: str, run_id: str) -> str:
         return ""
     with talking_to(tracking_uri) as mlflow:
         return run_page(page, mlflow.get_run(run_id).info.experiment_id, run_id)
+
+
+def recipe_of_version(tracking_uri: str, name: str, version: str) -> Recipe | None:
+    """The recipe that a registered version was made by, out of its run; None: there is no such version or run.
+
+    Args:
+        tracking_uri: MLflow's address.
+        name: Of the registered model.
+        version: Its number; empty: none.
+
+    Raises:
+        TrackingUnavailable: The server does not answer.
+        VerificationFailed: What is recorded is no recipe.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if not version:
+        return None
+    with talking_to(tracking_uri) as mlflow, tempfile.TemporaryDirectory() as folder:
+        try:
+            run_id = mlflow.get_model_version(name, version).run_id or ""
+            data = Path(mlflow.download_artifacts(run_id, RESOLVED_RECIPE_FILE, folder)).read_bytes()
+        except (MlflowException, OSError):
+            return None
+    return ResolvedRecipe.from_bytes(data, source=f"recipe of {name} version {version}").recipe
 
 
 def recorded_run(tracking_uri: str, page: str, pipeline_run: str) -> RecordedRun | None:

@@ -54,6 +54,8 @@ class ResolvedChampion(Document):
     """URI of the store."""
     seen_inputs: str = ""
     """Digest of the blob that says which inputs it was tuned on; empty: its evidence has none."""
+    gate_report: str = ""
+    """Digest of the blob with its own evaluation; empty: its evidence has none."""
 
 
 class ResolvedRecipe(Document):

@@ -19,6 +19,10 @@ PROFILE_FILE = "dataset_profile.json"
 """Name under which the profile of a prompt's dataset is evidence."""
 SEEN_INPUTS_FILE = "seen_inputs.bin"
 """Name under which the digests of the inputs that a prompt was tuned on are evidence."""
+GATE_REPORT_FILE = "gate_report.json"
+"""Name under which a prompt's evaluation is evidence."""
+RECIPE_FILE = "recipe.json"
+"""Name under which the recipe that a prompt was made by is evidence: what `softprompt retune` starts from."""
 
 
 def prepare_run(recipe: str, overrides: Overrides, settings: Settings) -> ResolvedRecipe:
@@ -41,14 +45,19 @@ def prepare_run(recipe: str, overrides: Overrides, settings: Settings) -> Resolv
         return resolved
     evidence = state.approvals[champion].evidence
     reference = resolved.reference or _profile_in(evidence, settings.store)
-    file = ResolvedChampion(prompt=champion, store=settings.store, seen_inputs=evidence.get(SEEN_INPUTS_FILE, ""))
+    file = ResolvedChampion(
+        prompt=champion,
+        store=settings.store,
+        seen_inputs=evidence.get(SEEN_INPUTS_FILE, ""),
+        gate_report=evidence.get(GATE_REPORT_FILE, ""),
+    )
     return resolved.model_copy(update={"champion": champion, "champion_file": file, "reference": reference})
 
 
 def champion_of(served: Served | None, base_fingerprint: str) -> str:
     """Digest of what a name means now: on this base model the prompt with the largest weight, else one of another base model's.
 
-    A prompt of another base model cannot be compared with, but it is there, and the evaluation has to say so.
+    A prompt of another base model is not asked, but what it answered when it was evaluated stands in its evidence.
     """
     bases = served.bases if served else {}
     shares = bases.get(base_fingerprint) or next((bases[base] for base in sorted(bases) if bases[base]), ())

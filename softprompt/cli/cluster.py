@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
 from softprompt.cli.app import app
-from softprompt.cli.terminal import Base, console, problems, readable_errors, refuse_missing_folders
+from softprompt.cli.terminal import Base, absolute, console, print_table, problems, readable_errors, refuse_missing_folders
 from softprompt.errors import InvalidRequest
 from softprompt.settings import Settings
 
 if TYPE_CHECKING:
     from pipelines.remote import Kubeflow
+    from softprompt.retune import RetuneReport
     from softprompt.submit import Outcome
 
 Host = Annotated[
@@ -168,6 +170,75 @@ def submit(
                 json_file.write_text(json.dumps(_content(outcome), indent=2) + "\n")
             _print_outcome(outcome)
             raise typer.Exit(outcome.exit_code)
+
+
+@app.command(
+    epilog="Examples: [bold]softprompt retune --base s3://models/new --channel staging[/] · "
+    "[bold]softprompt retune --base s3://models/new --channel staging --host http://localhost:8888[/]"
+)
+def retune(
+    base: Annotated[str, typer.Option("--base", help="The new base model: embedded://, file://, s3://, hf:// or a path.")],
+    channel: Annotated[str, typer.Option("--channel", help="Whose prompts.")] = "laptop",
+    name: Annotated[list[str] | None, typer.Option("--name", help="Only this prompt; may be given several times.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also prompts that the channel serves on this base already.")] = False,
+    host: Annotated[
+        str, typer.Option("--host", help="URL of Kubeflow Pipelines' API.", metavar="URL", show_default="none: run them here")
+    ] = "",
+    ui: Ui = "",
+    namespace: Namespace = "",
+    token_file: TokenFile = None,
+    package: Package = None,
+    service_account: ServiceAccount = "",
+    watch: Annotated[bool, typer.Option("--watch/--no-watch", help="With --host: follow the runs to their ends.")] = True,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the report to this file.", metavar="FILE")] = None,
+) -> None:
+    """Bring all prompts of a channel to a new base model, each by its own recipe, and tell which pass.
+
+    Training starts from the old prompt where its widths fit the new base. Prompts of other bases stay as they are. Without
+    --host the recipes are run here, one after the other; with it they are runs of Kubeflow Pipelines, all at once.
+    Ends with 0 if each one passed, else with the code of the worst.
+    """
+    from pipelines.remote import Kubeflow, Server
+    from softprompt.deployment import laptop
+    from softprompt.retune import RetuneReport, find_retunings, retune_here, retune_there
+
+    with readable_errors():
+        refuse_missing_folders(json_file)
+        uri, settings = absolute(base) if "://" in base or not host else base, Settings.from_environment()
+        uri = uri if "://" in uri else Path(uri).as_uri()
+        with laptop(settings):
+            far = Kubeflow(Server(host=host, ui=ui, namespace=namespace, token_file=token_file)) if host else None
+            wanted, results = find_retunings(settings, channel, uri, names=name or (), again=again, look_at_base=far is None)
+            if far:
+                how = {"package": package, "service_account": service_account, "follows": watch}
+                results += retune_there(wanted, far, settings, _say, **how)
+            for retuning in () if far else wanted:
+                _say(f"{retuning.name}: tuning for {uri}")
+                results.append(retune_here(retuning, settings, console))
+        report = RetuneReport(channel=channel, base_model=uri, results=tuple(sorted(results, key=lambda one: one.name)))
+        if json_file:
+            json_file.write_text(json.dumps(report.model_dump(mode="json"), indent=2) + "\n")
+        _print_retuned(report)
+    raise typer.Exit(report.exit_code)
+
+
+def _print_retuned(report: "RetuneReport") -> None:
+    """A line a prompt."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("prompt", "outcome", "score before", "score", "started from", "version", "note"):
+        table.add_column(title)
+    colours = {"passed": "green", "rejected": "red", "failed": "red", "undecided": "yellow"}
+    for found in report.results:
+        before, score = (f"{value:.3f}" if value is not None else "" for value in (found.score_before, found.score))
+        cells = (before, score, found.started_from.replace("_", " "), found.version, found.note)
+        colour = colours.get(found.outcome, "dim")
+        table.add_row(escape(found.name), f"[{colour}]{found.outcome}[/]", *map(escape, cells))
+    console.print()
+    print_table(table)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _pod_settings(file: Path | None, **given: Any) -> Any:

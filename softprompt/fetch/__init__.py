@@ -1,4 +1,4 @@
-"""Bring what a URI names to this machine: base models and datasets.
+"""Bring what a URI names to this machine: base models, datasets, prompts to start from.
 
     embedded://NAME                             package data
     file:///PATH                                as it is
@@ -6,6 +6,7 @@
     hf://ORG/NAME@REVISION                      a base model through the Hugging Face hub's own cache
     hf://datasets/ORG/NAME@REVISION[/FOLDER]    a dataset, likewise
     https://HOST/PATH                           a dataset file; http:// on this machine only
+    s3://BUCKET/PREFIX/blobs/sha256/DIGEST      a published prompt, by its digest
 
 Of base models only JSON, text, tokenizer and safetensors files are fetched, of datasets only data: pickles and scripts stay
 where they are.
@@ -21,6 +22,7 @@ from softprompt.errors import BaseModelUnavailable, DatasetRefused, InvalidRecip
 from softprompt.fetch.cache import cache_folder
 from softprompt.fetch.data_files import DataFile, dataset_sha256, file_sha256, files_at, folder_sha256
 from softprompt.fetch.hub import base_from_hub, dataset_from_hub
+from softprompt.fetch.published import prompt_from_store
 from softprompt.fetch.s3 import base_from_s3, bytes_from_s3, dataset_from_s3
 from softprompt.fetch.web import dataset_from_web, without_secrets
 
@@ -113,18 +115,17 @@ def fetch_verified(uri: str, sha256: str, *, max_bytes: int) -> bytes:
 
 
 def fetch_prompt(uri: str, *, expected_sha256: str = "") -> tuple[Path, str]:
-    """(directory, sha256 over its files) of a prompt to start from, a prompt file's or a PEFT checkpoint's.
+    """(directory, digest) of a prompt to start from: a prompt file, a PEFT checkpoint, or a published prompt in its store.
+
+    The digest is the prompt's own where it is published, else a sha256 over the directory's files.
 
     Raises:
-        InvalidRecipe: There is no such directory.
+        InvalidRecipe: There is no such directory, or the URI names something else in a store.
+        StoreUnavailable: The store does not answer.
         VerificationFailed: It is not the one that was resolved.
     """
-    _, place = _parse(uri, ("file",))
-    folder = Path(place)
-    if not folder.is_dir():
-        hint = "Check prompt.init.uri; a relative path counts from the recipe's folder."
-        raise InvalidRecipe("The prompt to start from is not there.", where=str(folder), hint=hint)
-    actual = folder_sha256(folder)
+    scheme, place = _parse(uri, ("file", "s3"))
+    folder, actual = prompt_from_store(uri) if scheme == "s3" else _prompt_here(Path(place))
     if expected_sha256 and actual != expected_sha256:
         raise VerificationFailed(
             "The prompt to start from changed since the run began.",
@@ -134,6 +135,13 @@ def fetch_prompt(uri: str, *, expected_sha256: str = "") -> tuple[Path, str]:
             hint="Start a new run.",
         )
     return folder, actual
+
+
+def _prompt_here(folder: Path) -> tuple[Path, str]:
+    if not folder.is_dir():
+        hint = "Check prompt.init.uri; a relative path counts from the recipe's folder."
+        raise InvalidRecipe("The prompt to start from is not there.", where=str(folder), hint=hint)
+    return folder, folder_sha256(folder)
 
 
 def absolute_uri(uri: str, folder: Path) -> str:

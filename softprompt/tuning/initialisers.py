@@ -18,11 +18,13 @@ from softprompt.engine.fit import check_fit, fitting_prompt
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.real_tokens import base_shape, token_values
 from softprompt.engine.task import EncodedTask
-from softprompt.errors import InvalidRecipe
+from softprompt.errors import InvalidRecipe, VerificationFailed
 from softprompt.fetch import fetch_prompt
 from softprompt.peft_checkpoint import is_peft_checkpoint, read_peft_prompt
-from softprompt.recipe import InitSpec, PromptKind
+from softprompt.progress import tell
+from softprompt.recipe import FrequentTokensInit, InitSpec, PromptKind
 
+STEP = "tune_prompt"
 MOST_ROWS = 10_000
 """Training rows among which examples are looked for."""
 
@@ -43,10 +45,14 @@ def initial_prompt(
 
     Raises:
         InvalidRecipe: The initialiser cannot give such a prompt.
-        FingerprintMismatch: `init` names a prompt of another base.
+        FingerprintMismatch: `init` names a prompt of another base, and does not say that any will do.
     """
-    if init.method == "prompt":
+    if init.method == "prompt" and not init.any_base:
         return from_prompt(base, fetch_prompt(init.uri)[0], kind, num_tokens)
+    if init.method == "prompt":
+        if prompt := from_any_base(base, fetch_prompt(init.uri)[0], kind, num_tokens):
+            return prompt
+        init = FrequentTokensInit()
     generator = torch.Generator().manual_seed(seed)
     if init.method == "random":
         return from_random(base, kind, num_tokens, generator)
@@ -124,6 +130,30 @@ def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens:
             actual=f"{prompt.kind}, {prompt.num_tokens} tokens",
         )
     return prompt
+
+
+def from_any_base(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens: int) -> SoftPrompt | None:
+    """The numbers of a prompt file of whatever base, where they could be a prompt of this one; None, and a word why, if not.
+
+    Bases of one family share their width and little else, so this is a start, as good as it turns out to be.
+
+    Raises:
+        VerificationFailed: The file does not verify.
+    """
+    file = PromptFile.read(directory)
+    shown = f"prompt {file.digest[:12]}"
+    if (file.manifest.kind, file.manifest.num_tokens) != (kind, num_tokens):
+        found = f"{file.manifest.kind}, {file.manifest.num_tokens} tokens"
+        tell(STEP, f"{shown} does not fit ({found}); starting from frequent tokens", start="frequent_tokens")
+        return None
+    values = torch.from_numpy(file.values)
+    try:
+        check_fit(base, values, where=shown)
+    except VerificationFailed as error:
+        tell(STEP, f"{shown} does not fit ({error.actual}); starting from frequent tokens", start="frequent_tokens")
+        return None
+    tell(STEP, f"starting from {shown}, of base {file.manifest.base_fingerprint[:12]}", start="prompt")
+    return SoftPrompt(values)
 
 
 def _cycle(token_ids: list[int], length: int) -> list[int]:

@@ -25,6 +25,7 @@ COMMANDS = [
     "validate",
     "compile",
     "submit",
+    "retune",
     "schema",
     "ask",
     "inspect",

@@ -3,7 +3,7 @@
 base_system.py  the frozen base behind a prompt, examples, an instruction, or nothing
 answering.py    rows -> answers, in this process or over Ray
 few_shot.py     examples in front of every row
-champion.py     what the channel serves now, on rows that it has not seen
+champion.py     what the channel serves now, on rows that it has not seen; of another base model by its evidence
 trained.py      LoRA and full fine-tuning of a copy of the base
 disturbed.py    the soft prompt on disturbed inputs
 earlier.py      an earlier dataset's test rows
@@ -146,6 +146,8 @@ class _Bench:
         found = find_champion(self.resolved.champion_file, self.base, self.resolved.recipe, self.rows)
         if found.note:
             self.notes["champion"] = found.note
+        if found.answers:
+            self.systems["champion"] = found.answers
         if found.system is None:
             return
         self.ask("champion", found.system)

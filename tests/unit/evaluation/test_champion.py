@@ -15,9 +15,11 @@ from softprompt.data.validate import validate_dataset
 from softprompt.deployment import laptop
 from softprompt.documents import sha256_hex
 from softprompt.engine.encoding import TextEncoder
+from softprompt.evaluation.gates.metric import judge_metric
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.systems import observe
 from softprompt.evaluation.systems.champion import find_champion, under_labels
+from softprompt.gate_specs import MetricGate
 from softprompt.release.blobs import prompt_blobs, put_blobs
 from softprompt.release.statement import Served, Share
 from softprompt.release.store import open_store
@@ -26,6 +28,7 @@ from softprompt.run_channel import SEEN_INPUTS_FILE, champion_of, dataset_eviden
 from softprompt.settings import Settings
 from tests.builders import colour_rows, save_llama, write_jsonl, write_recipe
 from tests.stock import random_prompt
+from tests.unit.evaluation.reports import report
 
 TEMPLATE, LABELS = "Thing: {text}\nColour:", ("blue", "green", "red")
 BASE, OTHER = "a" * 64, "b" * 64
@@ -126,6 +129,36 @@ def test_what_cannot_be_compared_is_left_out_with_the_reason(shop, changes, reas
     assert "champion" not in seen.systems
     assert "champion" not in seen.comparable
     assert reason in seen.notes["champion"]
+
+
+def judged(shop, seed, rows):
+    """A champion of another base model with an evaluation on some rows, in which it was always wrong; what it said, by row."""
+    said = {row.id: LABELS[(LABELS.index(row.target) + 1) % 3] for row in rows}
+    digests, targets = [row.input_digest[:16] for row in rows], [row.target for row in rows]
+    evaluation = report([said[row.id] for row in rows], targets, inputs=digests).to_bytes()
+    put_blobs(shop.store, {sha256_hex(evaluation): evaluation})
+    champion = shop.stored(seed, base_fingerprint="c" * 64)
+    return champion.model_copy(update={"gate_report": sha256_hex(evaluation)}), said
+
+
+def test_a_champion_of_another_base_model_is_compared_by_what_it_answered_to_the_same_rows(shop):
+    champion, said = judged(shop, 3, list(reversed(shop.rows)))
+    seen = shop.observe(champion)
+    assert seen.systems["champion"].outputs == tuple(said[row.id] for row in seen.rows)
+    assert seen.systems["champion"].probabilities is None
+    assert "By what it answered when it was evaluated" in seen.notes["champion"]
+    gate = MetricGate(metric="accuracy", better_than="champion")
+    result = judge_metric(gate, seen)
+    assert result.status == "passed"
+    right = sum(output == row.target for output, row in zip(seen.systems["soft_prompt"].outputs, seen.rows, strict=True))
+    assert result.estimate == pytest.approx(right / len(seen.rows)), "it was always wrong"
+
+
+def test_a_champion_of_another_base_model_that_was_evaluated_on_other_rows_is_left_out(shop):
+    champion, _ = judged(shop, 4, shop.rows[1:])
+    seen = shop.observe(champion)
+    assert "champion" not in seen.systems
+    assert "other test rows" in seen.notes["champion"]
 
 
 def test_a_champion_that_is_not_in_the_store_is_left_out_with_the_reason(shop):

@@ -122,6 +122,44 @@ def test_a_prompt_of_another_base_or_shape_is_refused(job, tmp_path):
         start(job, PromptInit(method="prompt", uri=(tmp_path / "longer").as_uri()))
 
 
+def test_any_base_takes_the_numbers_of_a_prompt_of_another_base_where_they_fit(job, tmp_path, capsys):
+    prompt_file(width=32).write(tmp_path / "other")
+    init = PromptInit(method="prompt", uri=(tmp_path / "other").as_uri(), any_base=True)
+    assert (start(job, init).to_array() == PromptFile.read(tmp_path / "other").values).all()
+    assert "starting from prompt" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"width": 48}, "hidden size 48"),
+        ({"width": 32, "num_tokens": 5}, "shallow, 5 tokens"),
+        ({"deep": True}, "deep, 4 tokens"),
+    ],
+)
+def test_any_base_starts_as_usual_where_a_prompt_does_not_fit_and_says_why(job, tmp_path, capsys, changes, reason):
+    prompt_file(**changes).write(tmp_path / "other")
+    started = start(job, PromptInit(method="prompt", uri=(tmp_path / "other").as_uri(), any_base=True), seed=3)
+    assert torch.equal(started.values, start(job, FrequentTokensInit(), seed=3).values)
+    said = capsys.readouterr().out
+    assert reason in said
+    assert "starting from frequent tokens" in said
+
+
+def test_any_base_takes_no_numbers_that_a_base_could_not_have_met(job, tmp_path, capsys):
+    wild = prompt_file(width=32)
+    PromptFile.build(wild.values * 1e6, **_same(wild)).write(tmp_path / "wild")
+    start(job, PromptInit(method="prompt", uri=(tmp_path / "wild").as_uri(), any_base=True))
+    assert "does not fit" in capsys.readouterr().out
+
+
+def _same(file):
+    """What a prompt file says of itself besides its numbers."""
+    manifest = file.manifest
+    names = ("task", "template", "template_examples", "answers", "max_new_tokens", "base_fingerprint")
+    return {name: getattr(manifest, name) for name in names}
+
+
 @pytest.mark.parametrize("family", ["t5", "t5-uneven", "bart"])
 @torch.no_grad()
 def test_a_deep_prompt_of_a_decoder_starts_as_the_keys_and_values_of_its_tokens(family):
