@@ -210,8 +210,9 @@ def retune(
             far = Kubeflow(Server(host=host, ui=ui, namespace=namespace, token_file=token_file)) if host else None
             wanted, results = find_retunings(settings, channel, uri, names=name or (), again=again, look_at_base=far is None)
             if far:
-                how = {"package": package, "service_account": service_account, "follows": watch}
-                results += retune_there(wanted, far, settings, _say, **how)
+                results += retune_there(
+                    wanted, far, settings, _say, package=package, service_account=service_account, follows=watch
+                )
             for retuning in () if far else wanted:
                 _say(f"{retuning.name}: tuning for {uri}")
                 results.append(retune_here(retuning, settings, console))
