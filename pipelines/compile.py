@@ -19,7 +19,8 @@ from softprompt.errors import InvalidRequest
 
 Form = Literal["package", "kubernetes"]
 CHOICES = {"backend": ["", "local", "rayjob"], "prompt_kind": ["", "shallow", "deep"]}
-"""Parameters the run form draws as dropdowns: KFP 2.17's back end reads them, its SDK cannot write them yet."""
+"""Parameters the run form draws as dropdowns: KFP 2.17's back end reads them, its SDK cannot write them yet. Where channels are
+known, the channel is one of them."""
 
 
 def compile_pipeline(package: Path, pods: PodSettings | None = None, *, form: Form = "package", namespace: str = "") -> None:
@@ -37,8 +38,10 @@ def compile_pipeline(package: Path, pods: PodSettings | None = None, *, form: Fo
     """
     if package.suffix not in (".yaml", ".yml"):
         raise InvalidRequest("A pipeline package is a YAML file.", where=str(package), expected="a name that ends with .yaml")
-    pipeline = _placed(pods or PodSettings())
-    for name, choices in CHOICES.items():
+    pods = pods or PodSettings()
+    pipeline = _placed(pods)
+    channels = {"channel": ["", *pods.channels]} if pods.channels else {}
+    for name, choices in (CHOICES | channels).items():
         literals = pipeline.pipeline_spec.root.input_definitions.parameters[name].literals
         literals.extend(struct_pb2.Value(string_value=choice) for choice in choices)
     compiler.Compiler().compile(

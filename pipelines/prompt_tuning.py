@@ -27,6 +27,9 @@ base_model, channel, dataset, prompt_kind, prompt_name: override the recipe's; e
 num_tokens, num_workers: 0 keeps the recipe's. seed: -1 keeps the recipe's.
 backend: where steps that use Ray do their work: local (in the step's pod) or rayjob (KubeRay); empty: the deployment's.
 
+Where to look: dataset_report, training_report and report are pages; confusion_matrix and metrics are drawn; mlflow and registry
+link to the MLflow run and the version; outcome says what the channel serves now, or how to propose it.
+
 A rejected prompt is a result: the run succeeds, nothing is published, and explain_rejection says why."""
 
 

@@ -70,7 +70,8 @@ class RetuneResult(Document):
 
     name: str
     outcome: str
-    """`passed`, `rejected`, `undecided`, `failed`, `skipped`, or `started` where nobody followed the run."""
+    """`passed`, `rejected`, `undecided`, `failed`, `skipped`; `started` where nobody followed the run, `not rejected` where the
+    registry was not there to say more."""
     note: str = ""
     """Why it failed or was left out; where it is served."""
     started_from: str = ""
@@ -235,7 +236,7 @@ def _followed(retuning: Retuning, kubeflow: Kubeflow, run_id: str, settings: Set
     recorded = outcome.recorded
     return _result(
         retuning,
-        outcome=outcome.verdict or "passed",
+        outcome=outcome.verdict or "not rejected",
         note=outcome.note or (recorded.reason if recorded else ""),
         score=recorded.metrics.get(retuning.metric) if recorded else None,
         version=recorded.version if recorded else "",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import json_format
+from kfp import components
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec, PlatformSpec
 from ruamel.yaml import YAML
@@ -156,6 +157,20 @@ def test_trust_root_and_policies_are_mounted_where_the_settings_look(package, st
     found = settings.Settings.from_environment({one.name: one.value for one in package.container(step).env})
     assert found.trust_root == Path("/etc/softprompt/trust/root.json")
     assert found.policies == Path("/etc/softprompt/environments")
+
+
+def test_the_form_offers_the_channels_whose_policies_are_mounted(package):
+    offered = package.spec.root.input_definitions.parameters["channel"].literals
+    assert [choice.string_value for choice in offered] == ["", "staging", "production"]
+
+
+def test_kfp_s_own_loader_takes_the_package(tmp_path):
+    written(tmp_path)
+    loaded = components.load_component_from_file(str(tmp_path / "package.yaml"))
+    assert set(loaded.component_spec.inputs) == set(prompt_tuning.component_spec.inputs)
+    assert loaded.platform_spec.platforms["kubernetes"].deployment_spec.executors.keys() == {
+        f"exec-{step.replace('_', '-')}" for step in STEPS
+    }
 
 
 def test_only_the_step_that_publishes_can_get_a_signing_key(tmp_path):
