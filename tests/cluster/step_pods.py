@@ -11,16 +11,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import boto3
+from botocore.config import Config
 from ruamel.yaml import YAML
 
 from pipelines.compile import compile_pipeline
-from softprompt.release.s3_client import s3_client
+from softprompt.release.s3_client import S3Access
 from tests.cluster.kubernetes import Kubernetes, an_object, restricted
 
 LAUNCHER = """
-import json, os, pathlib, signal, subprocess, sys
-from softprompt.release.s3_client import parse_s3_uri, s3_client
-spec, client = json.loads(os.environ["LAUNCH"]), s3_client()
+import json, os, pathlib, signal, subprocess, sys, boto3
+from botocore.config import Config
+from softprompt.release.s3_client import parse_s3_uri
+spec = json.loads(os.environ["LAUNCH"])
+client = boto3.client("s3", config=Config(retries={"max_attempts": 10, "mode": "standard"}, s3={"addressing_style": "path"}))
 path = lambda uri: pathlib.Path("/s3") / uri.removeprefix("s3://")
 for uri in spec["inputs"]:
     bucket, prefix = parse_s3_uri(uri)
@@ -47,6 +51,13 @@ for uri in spec["outputs"]:
     for file in files:
         client.upload_file(str(file), bucket, str(file.relative_to(pathlib.Path("/s3") / bucket)))
 """
+
+
+def patient_s3(access: S3Access) -> Any:
+    """A client that asks a busy server again."""
+    config = Config(retries={"max_attempts": 10, "mode": "standard"}, s3={"addressing_style": "path"})
+    keys = {"aws_access_key_id": access.access_key_id, "aws_secret_access_key": access.secret_access_key}
+    return boto3.client("s3", endpoint_url=access.endpoint_url, region_name=access.region, config=config, **keys)
 
 
 @cache
@@ -117,7 +128,7 @@ class StepPods:
         return self._object(self.uri(step, name).removeprefix(f"s3://{self.bucket}/") + (f"/{file}" if file else ""))
 
     def _object(self, key: str) -> bytes:
-        return bytes(s3_client(self.kubernetes.s3).get_object(Bucket=self.bucket, Key=key)["Body"].read())
+        return bytes(patient_s3(self.kubernetes.s3).get_object(Bucket=self.bucket, Key=key)["Body"].read())
 
     def _executor_input(
         self, step: str, component: dict[str, Any], parameters: dict[str, Any], inputs: dict[str, str]

@@ -15,11 +15,11 @@ from softprompt.data.dataset import DatasetManifest, read_manifest
 from softprompt.evaluation.evaluate import evaluate_prompt
 from softprompt.evaluation.gate_report import GateReport
 from softprompt.progress import NoSink
-from softprompt.release.s3_client import s3_client
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.tune import tune_prompt
 from tests.cluster.kubernetes import wait_for
 from tests.cluster.locks import lock
+from tests.cluster.step_pods import patient_s3
 from tests.cluster.training_place import TRAINERS, TrainingPlace, recipe_text, recipe_with
 
 pytestmark = pytest.mark.cluster
@@ -33,7 +33,7 @@ def place(kubernetes, images, tmp_path_factory):
     name = f"rayjob-{uuid.uuid4().hex[:8]}"
     made = TrainingPlace(kubernetes, name, images.name("steps"), name, tmp_path_factory.mktemp("rayjob"))
     kubernetes.namespace(name)
-    s3_client(kubernetes.s3).create_bucket(Bucket=name)
+    patient_s3(kubernetes.s3).create_bucket(Bucket=name)
     made.install()
     yield made
     kubernetes.delete_namespace(name)
@@ -95,7 +95,8 @@ class Training:
     def __init__(self, place: TrainingPlace, resolved, dataset, **task_config):
         self.place, self.steps, self._dataset, self._attempts = place, place.steps(), dataset, itertools.count()
         self._parameters = {"resolved_recipe": resolved.to_bytes().decode(), "backend": "rayjob", "task_config": task_config}
-        self._looks, self._others = resolved.recipe.training.validate_every_steps, place.checkpoints()
+        self._looks = resolved.recipe.training.validate_every_steps
+        self._others = {run for run, _ in place.checkpoints()}
         self.began = time.monotonic()
         self.pod = self._start()
 
@@ -115,7 +116,7 @@ class Training:
         self._say(f"reached: step {step}")
 
     def _kept(self):
-        return max((number for run, number in self.place.checkpoints() - self._others), default=0)
+        return max((number for run, number in self.place.checkpoints() if run not in self._others), default=0)
 
     def _say(self, words):
         print(f"{time.monotonic() - self.began:6.1f} s  {words}", flush=True)

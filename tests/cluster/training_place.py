@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from softprompt.data.validate import validate_dataset
-from softprompt.release.s3_client import s3_client
 from softprompt.resolve import ResolvedRecipe, resolve_recipe
 from softprompt.tuning.checkpoint import MANIFEST_FILE
 from tests.cluster.fleet import CHART, LAPTOP
 from tests.cluster.kubernetes import Kubernetes, wait_for
 from tests.cluster.s3_users import as_environment
-from tests.cluster.step_pods import StepPods
+from tests.cluster.step_pods import StepPods, patient_s3
 
 RECIPE = Path(__file__).resolve().parents[2] / "pipelines" / "recipes" / "demo.yaml"
 SIZES = {"CPU": "100m", "HEAD_CPU": "100m", "MEMORY": "2Gi", "HEAD_MEMORY": "3Gi", "RETRIES": "6"}
@@ -76,7 +75,7 @@ class TrainingPlace:
 
     def put(self, path: Path, key: str) -> str:
         """Put a file, or a folder of files, into the bucket; its URI."""
-        client = s3_client(self.kubernetes.s3)
+        client = patient_s3(self.kubernetes.s3)
         for file in path.iterdir() if path.is_dir() else (path,):
             client.upload_file(str(file), self.bucket, f"{key}/{file.name}" if path.is_dir() else key)
         return f"s3://{self.bucket}/{key}"
@@ -97,9 +96,8 @@ class TrainingPlace:
 
     def checkpoints(self) -> set[tuple[str, int]]:
         """(training, number) of each complete checkpoint that lies in the bucket."""
-        pages = (
-            s3_client(self.kubernetes.s3).get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix="checkpoints/soft")
-        )
+        listing = patient_s3(self.kubernetes.s3).get_paginator("list_objects_v2")
+        pages = listing.paginate(Bucket=self.bucket, Prefix="checkpoints/softprompt-")
         keys = [found["Key"].split("/") for page in pages for found in page.get("Contents", [])]
         return {(key[1], int(key[2].split("-")[1])) for key in keys if key[-1] == MANIFEST_FILE}
 
