@@ -70,8 +70,8 @@ def test_a_test_of_a_prompt_that_is_not_there_fails_and_says_so(fleet):
     fleet.install(**{"test.prompt": "shapes"}).wait()
     done = fleet.kubernetes.attempt("helm", "test", fleet.name, *fleet.here, "--timeout", "2m", timeout_seconds=150)
     assert done.returncode != 0
-    log = fleet.kubernetes.run("kubectl", "logs", f"{fleet.name}-test", *fleet.here)
-    assert "it does not offer shapes" in log
+    [status] = fleet.kubernetes.get("pod", f"{fleet.name}-test", *fleet.here)["status"]["containerStatuses"]
+    assert "it does not offer shapes" in status["state"]["terminated"]["message"]
     fleet.uninstall()
     left = things_in(fleet.kubernetes, [fleet.namespace])
     assert f"{fleet.namespace}/pod/{fleet.name}-test" in left, "a test that failed can be read afterwards"
