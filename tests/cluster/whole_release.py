@@ -14,13 +14,14 @@ from tests.cluster.s3_users import READ, WRITE, allow, as_environment, make_user
 
 SPLIT = {"reader": "fleet", "registry": "fleet", "reconciler": "release", "pipeline": "runs", "trainer": "runs"}
 """Duty -> which of the namespaces it is in."""
+# The policy takes a prompt out of use that nobody ever served, so there is something to publish.
 SERVE_GIT = """
 set -e
 git init --quiet --bare --initial-branch=main /tmp/git/prompts.git
 git clone --quiet /tmp/git/prompts.git /tmp/work
 cd /tmp/work && git checkout --quiet -B main
 mkdir -p environments/laptop
-printf 'schema_version: 1\\nauthority: git\\n' > environments/laptop/_policy.yaml
+printf 'schema_version: 1\\nauthority: git\\nrevoked: ["%064d"]\\n' 0 > environments/laptop/_policy.yaml
 git add . && git -c user.name=tester -c user.email=tester@example.org commit --quiet -m 'Begin'
 git push --quiet origin main
 exec git daemon --export-all --base-path=/tmp/git --listen=0.0.0.0 --port=9418
@@ -206,6 +207,6 @@ class WholeRelease:
         spec = {"automountServiceAccountToken": False, "containers": [container], "volumes": [{"name": "tmp", "emptyDir": {}}]}
         here = {"namespace": self.namespaces["others"]}
         return (
-            an_object("v1", "Pod", "git", labels={"app": "git"}, spec=spec, **here),
-            an_object("v1", "Service", "git", spec={"selector": {"app": "git"}, "ports": [{"port": 9418}]}, **here),
+            an_object("v1", "Pod", "git", labels={"app": "git", "serves": "prompts"}, spec=spec, **here),
+            an_object("v1", "Service", "git", spec={"selector": {"serves": "prompts"}, "ports": [{"port": 9418}]}, **here),
         )
