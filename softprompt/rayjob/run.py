@@ -121,18 +121,24 @@ def _take(result: JobResult, exchange: Exchange, outputs: Files) -> None:
 
 def _result_of(asked: JobRequest, inputs: Files, exchange: Exchange, cluster: Cluster, pod: StepPod, plan: Plan) -> JobResult:
     """The result, however far an earlier try had come; afterwards the RayJob is on its way out."""
+    if result := exchange.result(asked.digest):
+        tell(plan.step, f"An earlier try of this step left the result in {exchange.where}")
+        _take_away(cluster, plan)  # whosever it is: its work is done
+        return result
     try:
-        if result := exchange.result(asked.digest):
-            tell(plan.step, f"An earlier try of this step left the result in {exchange.where}")
-            return result
         exchange.put_request(asked, inputs)
         _make_or_adopt(cluster, plan, exchange)
         return Waiting(asked, exchange, cluster, pod, plan).for_result()
     finally:
-        try:
-            cluster.delete(plan.name, owner=pod.uid)
-        except ClusterUnavailable as error:  # it goes with this pod, and ends before that
-            tell(plan.step, f"RayJob {plan.name} could not be deleted. {error}")
+        _take_away(cluster, plan, owner=pod.uid)
+
+
+def _take_away(cluster: Cluster, plan: Plan, owner: str = "") -> None:
+    """Delete the RayJob, if it is a pod's or whosever; that this fails is told, and fails nothing."""
+    try:
+        cluster.delete(plan.name, owner=owner)
+    except ClusterUnavailable as error:  # it goes with the step's pod, and its cluster before that
+        tell(plan.step, f"RayJob {plan.name} could not be deleted. {error}")
 
 
 def _make_or_adopt(cluster: Cluster, plan: Plan, exchange: Exchange) -> None:

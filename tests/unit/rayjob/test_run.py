@@ -203,11 +203,23 @@ def test_a_second_try_waits_for_the_end_of_one_that_is_being_deleted(step, give,
     assert len(cluster.deleted) == 1
 
 
-def test_a_second_try_takes_a_result_that_is_there_without_any_rayjob(step, give):
+def test_a_second_try_takes_a_result_that_is_there_and_makes_no_rayjob(step, give):
     give()
     cluster = Jobs(lambda job: pytest.fail("nothing was to be made"))
+    cluster.create({"metadata": {"name": step.name, "ownerReferences": [{"uid": "uid-0"}]}})
     cluster.create = lambda job: pytest.fail("nothing was to be made")
     assert texts(step(cluster)) == ("the prompt", "the log")
+    assert cluster.jobs == {}, "what the earlier try had made is not needed any more"
+
+
+def test_an_api_that_does_not_delete_spoils_no_result(step, give, capsys):
+    def away(name, *, owner=""):
+        raise ClusterUnavailable("The Kubernetes API did not delete a RayJob.")
+
+    cluster = Jobs(lambda job: give())
+    cluster.delete = away
+    assert texts(step(cluster)) == ("the prompt", "the log")
+    assert "could not be deleted" in capsys.readouterr().out
 
 
 def test_a_step_that_is_told_to_end_takes_its_rayjob_along(step):
