@@ -26,7 +26,7 @@ def make_user(owner: S3Access, name: str = "user") -> S3Access:
     headers = {"x-amz-content-sha256": hashlib.sha256(account.encode()).hexdigest()}
     request = AWSRequest("PATCH", f"{owner.endpoint_url}/create-user", data=account.encode(), headers=headers)
     SigV4Auth(Credentials(owner.access_key_id, owner.secret_access_key), "s3", owner.region).add_auth(request)
-    httpx.request("PATCH", request.url, content=account.encode(), headers=dict(request.headers)).raise_for_status()
+    httpx.request("PATCH", request.url, content=account.encode(), headers=dict(request.headers), timeout=60).raise_for_status()
     return user
 
 
