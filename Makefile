@@ -105,7 +105,7 @@ $(ROLES:%=sbom-%): sbom-%:
 	$(IMAGE_BUILD) $(IMAGE_ARGS) --target sbom --output type=local,dest=build/sbom/$* --file infra/images/$*.Containerfile .
 
 audit: sbom $(VENV)/.dev ## Look up known vulnerabilities of the images' packages
-	@for role in $(ROLES); do $(BIN)/python infra/audit.py build/sbom/$$role/sbom.json || exit; done
+	@status=0; for role in $(ROLES); do $(BIN)/python infra/audit.py build/sbom/$$role/sbom.json || status=$$?; done; exit $$status
 
 chart: $(VENV)/.dev ## Check the Helm chart: lint, unit tests, schemas of eight Kubernetes versions, README
 	@for program in helm helm-unittest helm-docs; do command -v $$program >/dev/null || { echo "$$program is not on PATH; install it to check the chart" >&2; exit 1; }; done
