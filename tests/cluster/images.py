@@ -1,6 +1,10 @@
-"""The images of this working tree on the nodes of a cluster, one for each role."""
+"""The images of this working tree on the nodes of a cluster, one for each role.
+
+`python -m tests.cluster.images ROLE...` builds and loads what is missing on this machine's cluster, and prints their names.
+"""
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,8 +55,8 @@ class BuiltImages:
         """See `Images`. Building takes minutes the first time."""
         name, num_nodes = f"softprompt/{role}:{__version__}-{source_digest(role)[:12]}", len(self.machine.nodes())
         if self._loaded.get(role) != num_nodes:
-            self.machine.wait_until_whole()  # nothing is loaded onto a node that somebody holds down
             with lock("image"):
+                self.machine.wait_until_whole()  # nothing is loaded onto a node that somebody holds down
                 self._ensure(role, name)
             self._loaded[role] = num_nodes
         return name
@@ -81,3 +85,10 @@ def _sent() -> Iterator[Path]:
     for rule in rules:
         for place in ROOT.glob(rule[1:]) if rule.startswith("!") else ():
             yield from (path for path in (place, *place.rglob("*")) if path.is_file() and not ignored & set(path.parts))
+
+
+if __name__ == "__main__":
+    here = Machine.here()
+    here.start()
+    for wanted in sys.argv[1:]:
+        print(BuiltImages(here).name(wanted), flush=True)  # type: ignore[arg-type]
