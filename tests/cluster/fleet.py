@@ -89,6 +89,14 @@ class Fleet:
     def pods(self) -> list[dict[str, Any]]:
         return self.kubernetes.pods(self.namespace, self.selector)
 
+    def has_said(self, text: str) -> bool:
+        """Whether a text is in a log of its pods, or of a container that ended before.
+
+        Ask over and over: where kubelets share a machine, they throw away each other's logs every minute.
+        """
+        logs = ("kubectl", "logs", *self.here, "--selector", self.selector, "--tail=20")
+        return any(text in self.kubernetes.attempt(*logs, *which).stdout for which in ((), ("--previous",)))
+
     def classify(self, text: str) -> httpx.Response:
         return httpx.post(f"{self.url}/v1/classify", json={"model": "colours", "input": text}, timeout=30)
 

@@ -116,6 +116,6 @@ def test_a_node_that_may_believe_nobody_is_never_ready_and_says_why(kubernetes, 
         return any(container["restartCount"] for container in found)
 
     wait_for(has_ended, "the container has ended", timeout_seconds=120, every_seconds=1)
-    log = kubernetes.run("kubectl", "logs", *doubting.here, "--selector", doubting.selector, "--tail=20", "--previous")
-    assert "The channel has no generation that this node may serve." in log
+    why = "The channel has no generation that this node may serve."
+    wait_for(lambda: doubting.has_said(why), "it has said why", timeout_seconds=240, every_seconds=1)
     doubting.uninstall()

@@ -114,7 +114,7 @@ def test_a_pod_is_ready_only_when_its_pinned_prompt_is_verified_and_warm(kuberne
         assert not any(status["ready"] for status in found), "it became ready with a prompt that does not verify"
         return any(status["restartCount"] for status in found)
 
-    wait_for(has_refused, "the pod has refused the prompt", timeout_seconds=180, every_seconds=1)
+    wait_for(has_refused, "the pod has refused the prompt", timeout_seconds=300, every_seconds=1)
     wait_for(lambda: live.has_said("sha256"), "it has said what is wrong", timeout_seconds=240, every_seconds=1)
     client.put_object(Bucket=bucket, Key=key, Body=good)
     live.wait()
