@@ -217,8 +217,8 @@ class PackageRun:
                 "outputFile": f"/s3/{place.removeprefix('s3://')}/output_metadata.json",
             },
         }
-        # Through KFP's own message and back: what it does not know raises, and numbers come out as its JSON has them.
-        return json_format.MessageToDict(json_format.ParseDict(content, proto.ExecutorInput()))
+        # Through KFP's own message and back: what it does not know raises.
+        return dict(_as_go_writes(json_format.MessageToDict(json_format.ParseDict(content, proto.ExecutorInput()))))
 
     def _task_config(self, component: Any) -> dict[str, Any]:
         """`TaskConfig` in Go: what the component lets pass through, of what is set on its task."""
@@ -309,6 +309,15 @@ class PackageRun:
         }
         labels = {"pipelines.kubeflow.org/v2_component": "true", **config.pod_metadata.labels}
         return an_object("v1", "Pod", name, namespace=self.namespace, labels=labels, spec=spec)
+
+
+def _as_go_writes(content: Any) -> Any:
+    """Numbers of a message as Go's JSON has them: a whole one without a point, where Python's has `1.0`."""
+    if isinstance(content, dict):
+        return {key: _as_go_writes(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_as_go_writes(value) for value in content]
+    return int(content) if isinstance(content, float) and content.is_integer() else content
 
 
 def _content(value: struct_pb2.Value) -> Any:
