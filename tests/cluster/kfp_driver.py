@@ -85,6 +85,7 @@ class PackageRun:
         store: The pipeline root's server, as this machine reaches it.
         store_in_pods: The same server's URL as pods reach it.
         run_id: KFP's id of the run.
+        max_retries: Most retries of a step; as many as the package says, and no more than this.
         seconds: Task -> seconds from its pod's creation to its end.
         pods: Task -> the pod as it was at its end.
     """
@@ -97,6 +98,7 @@ class PackageRun:
     store: S3Access
     store_in_pods: str
     run_id: str = field(default_factory=lambda: secrets.token_hex(16))
+    max_retries: int = 10
     seconds: dict[str, float] = field(default_factory=dict)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -146,7 +148,8 @@ class PackageRun:
             if component.HasField("dag"):
                 self._dag(component.dag, inputs, done)
             else:
-                done[name] = self._container(name, component, inputs)
+                self.inputs[name] = self._executor_input(name, component, inputs)
+                done[name] = self._with_retries(name, task.retry_policy.max_retry_count, component)
 
     def _inputs(self, task: Any, component: Any, given: Outputs, done: Mapping[str, Outputs]) -> Outputs:
         """`resolveInputs`: parameters by their types, artifacts as they were recorded."""
@@ -187,9 +190,16 @@ class PackageRun:
         assert isinstance(value, expected), f"input parameter {name} type mismatch: expect {kind}, got {value!r}"
         return value
 
-    def _container(self, name: str, component: Any, inputs: Outputs) -> Outputs:
-        self.inputs[name] = self._executor_input(name, component, inputs)
-        return self._run_pod(name, name, component, self.inputs[name])
+    def _with_retries(self, name: str, retries: int, component: Any) -> Outputs:
+        """A task's pods, one after the other with the same input, until one succeeds; without Argo's waits between them."""
+        for number in range(min(retries, self.max_retries) + 1):
+            try:
+                return self._run_pod(f"{name}-{number}" if number else name, name, component, self.inputs[name])
+            except AssertionError as error:
+                if number == min(retries, self.max_retries):
+                    raise
+                print(f"\n{name} is tried again: {str(error).splitlines()[-1]}")
+        raise AssertionError
 
     def _executor_input(self, name: str, component: Any, inputs: Outputs) -> dict[str, Any]:
         """`provisionOutputs`, and the task's own configuration for a parameter that asks for it."""
@@ -256,6 +266,10 @@ class PackageRun:
             log = self.kubernetes.attempt("kubectl", "logs", name, "--namespace", self.namespace).stdout
             raise AssertionError(f"{task} failed\n{json.dumps(self.pods[pod]['status'], indent=1)[-2000:]}\n{log[-6000:]}")
         return self._outputs(executor_input)
+
+    def pods_of(self, task: str) -> list[dict[str, Any]]:
+        """The pods of a task's tries, in order."""
+        return [pod for name, pod in self.pods.items() if re.fullmatch(rf"{task}(-\d+)?", name)]
 
     def log(self, pod: str) -> str:
         """What a task's pod printed."""

@@ -174,7 +174,7 @@ def test_the_steps_run_in_order_to_a_published_generation(run, channel):
 
 def test_every_pod_is_what_the_package_says_and_was_admitted_under_restricted(run, images, package):
     for task in STEPS:
-        pod = run.pods[task]
+        pod = run.pods_of(task)[-1]
         (main,) = pod["spec"]["containers"]
         config = package.config(f"exec-{task}")
         assert main["image"].endswith(images.name("steps"))
@@ -189,7 +189,7 @@ def test_every_pod_is_what_the_package_says_and_was_admitted_under_restricted(ru
 
 def test_only_the_step_that_publishes_had_the_signing_key(run):
     secrets = {
-        task: {volume["secret"]["secretName"] for volume in run.pods[task]["spec"]["volumes"] if "secret" in volume}
+        task: {volume["secret"]["secretName"] for volume in run.pods_of(task)[-1]["spec"]["volumes"] if "secret" in volume}
         for task in STEPS
     }
     assert [task for task in STEPS if "softprompt-signing" in secrets[task]] == ["publish-prompt"]
@@ -247,6 +247,8 @@ def test_a_rejected_prompt_takes_the_other_branch(kubernetes, namespace, mlflow,
 
 def test_a_step_that_is_refused_fails_its_pod_and_says_why_in_its_log(kubernetes, namespace, mlflow, package, channel):
     run = a_run(kubernetes, namespace, package, channel)
+    run.max_retries = 1
     with pytest.raises(AssertionError, match="resolve-recipe failed"):
         run.go({"recipe": "no-such-recipe"})
-    assert "There is no such recipe." in run.log("resolve-recipe")
+    for pod in ("resolve-recipe", "resolve-recipe-1"):
+        assert "There is no such recipe." in run.log(pod)
