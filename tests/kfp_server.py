@@ -14,13 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
+import yaml
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
+
+from pipelines.compile import compile_pipeline
+from pipelines.pods import PodSettings
 
 Look = dict[str, str]
 """Task's display name -> state; `run` is the run's own."""
@@ -191,6 +196,16 @@ def _judge_parameter(name: str, parameter: Any, given: dict[str, Any]) -> None:
 def now() -> str:
     """RFC 3339."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short_package(file: Path) -> Path:
+    """The compiled pipeline without the commands of its steps, which are long: the client reads YAML slowly."""
+    compile_pipeline(file, PodSettings(secret="", config_map="", trust_root=""))
+    pipeline, platform = yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader)
+    for executor in pipeline["deploymentSpec"]["executors"].values():
+        executor["container"]["command"] = ["true"]
+    file.write_text(yaml.dump_all([pipeline, platform], Dumper=yaml.CSafeDumper))
+    return file
 
 
 @contextmanager

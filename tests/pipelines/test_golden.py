@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
+import yaml
 from typer.testing import CliRunner
 
 from components import IMAGE
@@ -31,7 +31,7 @@ def compiled(folder: Path, *options: str) -> str:
 
 def pipeline(text):
     """The package's first document; the second says what is in `test_pods.py`."""
-    return next(iter(YAML(typ="safe").load_all(text)))
+    return next(iter(yaml.load_all(text, Loader=yaml.CSafeLoader)))
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from google.protobuf import json_format
 from kfp import components
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, PipelineSpec, PlatformSpec
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from pipelines.compile import compile_pipeline
@@ -31,14 +31,14 @@ class Package:
     """A compiled package, read strictly: an unknown key raises."""
 
     def __init__(self, file: Path) -> None:
-        self.documents = list(YAML(typ="safe").load_all(file.read_text()))
+        self.documents = list(yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader))
         self.spec = json_format.ParseDict(self.documents[0], PipelineSpec())
         self.platform = json_format.ParseDict(self.documents[1], PlatformSpec())
-        deployment = json_format.MessageToDict(self.spec.deployment_spec)
-        self._executors = json_format.ParseDict(deployment, PipelineDeploymentConfig()).executors
+        # Not a local: the executors are parts of it, and go with it.
+        self.deployment = json_format.ParseDict(self.documents[0]["deploymentSpec"], PipelineDeploymentConfig())
 
     def container(self, step: str):
-        return self._executors[f"exec-{step.replace('_', '-')}"].container
+        return self.deployment.executors[f"exec-{step.replace('_', '-')}"].container
 
     def config(self, step: str) -> KubernetesExecutorConfig:
         executor = self.platform.platforms["kubernetes"].deployment_spec.executors[f"exec-{step.replace('_', '-')}"]
@@ -261,7 +261,7 @@ def test_the_objects_for_gitops_say_what_the_package_says(package, tmp_path):
     file = tmp_path / "objects.yaml"
     pods = PodSettings(channels=("staging", "production"))
     compile_pipeline(file, pods, form="kubernetes", namespace="kubeflow")
-    pipeline, version = YAML(typ="safe").load_all(file.read_text())
+    pipeline, version = yaml.load_all(file.read_text(), Loader=yaml.CSafeLoader)
     assert (pipeline["kind"], pipeline["metadata"]) == ("Pipeline", {"name": "prompt-tuning", "namespace": "kubeflow"})
     assert pipeline["spec"]["displayName"] == "Prompt tuning"
     assert (version["kind"], version["spec"]["pipelineName"]) == ("PipelineVersion", "prompt-tuning")

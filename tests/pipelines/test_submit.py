@@ -8,11 +8,8 @@ import subprocess
 import time
 
 import pytest
-from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
-from pipelines.compile import compile_pipeline
-from pipelines.pods import PodSettings
 from pipelines.remote import Kubeflow, Server, follow
 from softprompt.cli import app
 from softprompt.display import STEPS
@@ -22,7 +19,7 @@ from softprompt.resolve import MOST_RESOLVED_BYTES
 from softprompt.run_summary import EXIT_CODES
 from softprompt.submit import MOST_RECIPE_BYTES, seconds_of, wish_for, with_seconds
 from softprompt.tracking import mlflow_client
-from tests.kfp_server import kfp_server
+from tests.kfp_server import kfp_server, short_package
 from tests.runs import SOFTPROMPT, environment
 
 RECIPE = """schema_version: 1
@@ -53,16 +50,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    """The package with the command of each step, which is long, left out: the client reads YAML slowly."""
-    file = tmp_path_factory.mktemp("package") / "package.yaml"
-    compile_pipeline(file, PodSettings(secret="", config_map="", trust_root=""))
-    yaml = YAML(typ="safe")
-    pipeline, platform = yaml.load_all(file.read_text())
-    for executor in pipeline["deploymentSpec"]["executors"].values():
-        executor["container"]["command"] = ["true"]
-    with file.open("w") as short:
-        yaml.dump_all([pipeline, platform], short)
-    return file
+    return short_package(tmp_path_factory.mktemp("package") / "package.yaml")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from softprompt.retune import RetuneReport, RetuneResult, find_retunings, retune
 from softprompt.run_channel import RECIPE_FILE
 from softprompt.settings import Settings
 from tests.builders import prompt_file, save_llama
-from tests.kfp_server import kfp_server
+from tests.kfp_server import kfp_server, short_package
 
 RECIPE = """schema_version: 1
 name: {name}
@@ -65,6 +65,11 @@ def publish(settings: Settings, file: PromptFile, name: str, evidence: dict[str,
 @pytest.fixture(scope="module")
 def new_base(tmp_path_factory):
     return save_llama(tmp_path_factory.mktemp("bases") / "new", seed=1)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return short_package(tmp_path_factory.mktemp("package") / "package.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -152,7 +157,7 @@ def test_the_worst_of_all_is_the_command_s_exit_code(codes, expected):
     assert RetuneReport(channel="laptop", base_model="x", results=results).exit_code == expected
 
 
-def test_runs_on_a_cluster_are_all_started_before_one_is_followed(shop, new_base, monkeypatch, tmp_path):
+def test_runs_on_a_cluster_are_all_started_before_one_is_followed(shop, new_base, monkeypatch, package):
     from pipelines.remote import Kubeflow, Server
 
     monkeypatch.setattr("pipelines.remote.time.sleep", lambda seconds: None)
@@ -160,7 +165,7 @@ def test_runs_on_a_cluster_are_all_started_before_one_is_followed(shop, new_base
     others = [found, found.__class__(**(vars(found) | {"name": "other"}))]
     said = []
     with kfp_server(looks=[{"run": "SUCCEEDED", "publish-prompt": "SUCCEEDED"}]) as server:
-        results = retune_there(others, Kubeflow(Server(host=server.url)), shop[0], said.append)
+        results = retune_there(others, Kubeflow(Server(host=server.url)), shop[0], said.append, package=package)
     posts = [number for number, request in enumerate(server.requests) if request == "POST /apis/v2beta1/runs"]
     looks = [number for number, request in enumerate(server.requests) if request.startswith("GET /apis/v2beta1/runs/")]
     assert len(posts) == 2
@@ -174,14 +179,15 @@ def test_runs_on_a_cluster_are_all_started_before_one_is_followed(shop, new_base
     assert all("/#/runs/details/" in one.page for one in results)
 
 
-def test_a_run_that_fails_on_a_cluster_is_a_result(shop, new_base, monkeypatch):
+def test_a_run_that_fails_on_a_cluster_is_a_result(shop, new_base, monkeypatch, package):
     from pipelines.remote import Kubeflow, Server
 
     monkeypatch.setattr("pipelines.remote.time.sleep", lambda seconds: None)
     (found,), _ = find_retunings(shop[0], "laptop", new_base.as_uri(), names=["colours"])
     with kfp_server(looks=[{"run": "FAILED", "tune-prompt": "FAILED"}]) as server:
-        (result,) = retune_there([found], Kubeflow(Server(host=server.url)), shop[0], lambda line: None)
-        (started,) = retune_there([found], Kubeflow(Server(host=server.url)), shop[0], lambda line: None, follows=False)
+        far = Kubeflow(Server(host=server.url))
+        (result,) = retune_there([found], far, shop[0], lambda line: None, package=package)
+        (started,) = retune_there([found], far, shop[0], lambda line: None, package=package, follows=False)
     assert (result.outcome, result.exit_code) == ("failed", 5)
     assert "tune_prompt" in result.note
     assert (started.outcome, started.exit_code) == ("started", 0)
