@@ -35,13 +35,13 @@ STEPS = ["resolve-recipe", "validate-dataset", "tune-prompt", "evaluate-prompt",
 PODS = """schema_version: 1
 signing_keys: softprompt-signing
 steps:
-  resolve_recipe: {cpu_request: 10m, memory_request: 256Mi}
-  validate_dataset: {cpu_request: 10m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
-  tune_prompt: {cpu_request: 10m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
-  evaluate_prompt: {cpu_request: 10m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
-  register_prompt: {cpu_request: 10m, memory_request: 256Mi}
-  publish_prompt: {cpu_request: 10m, memory_request: 256Mi}
-  explain_rejection: {cpu_request: 10m, memory_request: 256Mi}
+  resolve_recipe: {cpu_request: 100m, memory_request: 256Mi}
+  validate_dataset: {cpu_request: 100m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
+  tune_prompt: {cpu_request: 100m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
+  evaluate_prompt: {cpu_request: 100m, memory_request: 256Mi, cpu_limit: "2", memory_limit: 3Gi}
+  register_prompt: {cpu_request: 100m, memory_request: 256Mi}
+  publish_prompt: {cpu_request: 100m, memory_request: 256Mi}
+  explain_rejection: {cpu_request: 100m, memory_request: 256Mi}
 """
 """The usual pods, but that they ask for little: two processors are everything here."""
 
