@@ -92,8 +92,8 @@ def test_what_is_recorded_in_mlflow_is_there_after_it_was_started_again(whole_re
         "deployment/softprompt-mlflow",
         "--namespace",
         fleet,
-        "--timeout=180s",
-        timeout_seconds=200,
+        "--timeout=300s",
+        timeout_seconds=320,
     )
     wait_for(
         lambda: whole_release.run_as("trainer", READ_AGAIN, run_id) == "green kept in the bucket",

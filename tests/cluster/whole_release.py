@@ -181,7 +181,9 @@ class WholeRelease:
         }
         name = f"run-{uuid.uuid4().hex[:6]}"
         self.kubernetes.apply(an_object("v1", "Pod", name, namespace=runs, labels=duty_labels(duty), spec=spec))
-        assert self.kubernetes.phase_at_end(name, runs) == "Succeeded", self.kubernetes.run("kubectl", "logs", name, "-n", runs)
+        assert self.kubernetes.phase_at_end(name, runs, timeout_seconds=300) == "Succeeded", self.kubernetes.run(
+            "kubectl", "logs", name, "-n", runs
+        )
         [status] = self.kubernetes.get("pod", name, "--namespace", runs)["status"]["containerStatuses"]
         return str(status["state"]["terminated"]["message"]).strip()
 
