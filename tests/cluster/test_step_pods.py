@@ -61,7 +61,8 @@ def namespace(kubernetes, channel):
     """One under Pod Security `restricted` with the keys that its owner makes."""
     name = kubernetes.namespace(f"kfp-{uuid.uuid4().hex[:8]}")
     user = make_user(kubernetes.s3, "pipeline")
-    allow(kubernetes.s3, channel.bucket, {user.access_key_id: WRITE})
+    # A training deletes checkpoints that it has better ones of, as `infra/terraform/policies/runs.json.tftpl` allows.
+    allow(kubernetes.s3, channel.bucket, {user.access_key_id: (*WRITE, "s3:DeleteObject")})
     key = publishing_key_file(channel.folder / "keys", "laptop")
     kubernetes.apply(
         an_object("v1", "Secret", "softprompt-pipeline", namespace=name, stringData=as_environment(user)),
