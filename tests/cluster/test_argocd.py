@@ -150,11 +150,13 @@ def prepare(made: Platform) -> None:
 
 def clean_up(made: Platform) -> None:
     kubernetes = made.kubernetes
-    finalizers = json.dumps({"metadata": {"finalizers": [FINALIZER]}})
+    cascade, let_go = (json.dumps({"metadata": {"finalizers": found}}) for found in ([FINALIZER], None))
     kubernetes.attempt("kubectl", "delete", "application", "softprompt", *HERE)
     for name in reversed(OURS):
-        kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", finalizers)
-        kubernetes.attempt("kubectl", "delete", "application", name, *HERE, "--timeout=100s")
+        kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", cascade)
+        kubernetes.attempt("kubectl", "delete", "application", name, *HERE, "--timeout=240s", timeout_seconds=250)
+        # Where Argo CD did not manage in time: its namespaces are deleted below, and it must not wait for a project that is gone.
+        kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", let_go)
     kubernetes.attempt("kubectl", "delete", "appprojects", *HERE, "softprompt-root", "softprompt", "softprompt-kubeflow")
     kubernetes.attempt("kubectl", "delete", "appprojects", *HERE, "softprompt-operators")
     kubernetes.attempt("kubectl", "delete", "secrets", *HERE, f"{made.keys}-platform", f"{made.keys}-prompts")
