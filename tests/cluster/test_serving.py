@@ -115,7 +115,7 @@ def test_a_node_that_may_believe_nobody_is_never_ready_and_says_why(kubernetes, 
         assert not any(container["ready"] for container in found)
         return any(container["restartCount"] for container in found)
 
-    wait_for(has_ended, "the container has ended", timeout_seconds=120, every_seconds=1)
+    wait_for(has_ended, "the container has ended", timeout_seconds=300, every_seconds=1)
     why = "The channel has no generation that this node may serve."
     wait_for(lambda: doubting.has_said(why), "it has said why", timeout_seconds=240, every_seconds=1)
     doubting.uninstall()
