@@ -94,6 +94,18 @@ affinity:
 {{- end }}
 {{- end -}}
 
+{{/* Affinity that puts the pods of one part into different zones, where that can be had. */}}
+{{- define "softprompt.apartByZone" -}}
+podAntiAffinity:
+  preferredDuringSchedulingIgnoredDuringExecution:
+    - weight: 100
+      podAffinityTerm:
+        topologyKey: topology.kubernetes.io/zone
+        labelSelector:
+          matchLabels:
+            {{- include "softprompt.selectorLabels" . | nindent 12 }}
+{{- end -}}
+
 {{- define "softprompt.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 10001
