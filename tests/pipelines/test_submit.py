@@ -328,7 +328,7 @@ def test_ctrl_c_leaves_the_run_running_and_says_so(recipe, tmp_path):
         while "Resolve recipe ..." not in process.stdout.readline():
             assert process.poll() is None, process.stderr.read()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         (run,) = server.runs.values()
     assert process.returncode == 130
     assert errors.strip() == f"not followed any more; the run goes on: {server.url}/#/runs/details/{run['run_id']}"
