@@ -16,9 +16,10 @@ from pipelines.pods import PodSettings
 from pipelines.prompt_tuning import DESCRIPTION, prompt_tuning
 from softprompt import __version__
 from softprompt.errors import InvalidRequest
+from softprompt.placement import BACKENDS
 
 Form = Literal["package", "kubernetes"]
-CHOICES = {"backend": ["", "local", "rayjob"], "prompt_kind": ["", "shallow", "deep"]}
+CHOICES = {"backend": ["", *BACKENDS], "prompt_kind": ["", "shallow", "deep"]}
 """Parameters the run form draws as dropdowns: KFP 2.17's back end reads them, its SDK cannot write them yet. Where channels are
 known, the channel is one of them."""
 

@@ -8,7 +8,7 @@ a YAML file; what it leaves out is as it stands here.
 import dataclasses
 import math
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from kfp import kubernetes
 from kfp.dsl import PipelineTask, TaskConfigField, TaskConfigPassthrough
@@ -19,6 +19,8 @@ from softprompt.documents import Document
 from softprompt.placement import Backend
 from softprompt.rayjob.settings import PREFIX, RayJobSettings
 from softprompt.recipe import Name
+from softprompt.settings import SECRET_VARIABLES
+from softprompt.step_request import HeavyStep
 
 Step = Literal[
     "resolve_recipe",
@@ -61,11 +63,7 @@ CONFIGURATION = (
 )
 RAYJOB = tuple(f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(RayJobSettings))
 """Of the steps that may have their work done by a RayJob."""
-USES_RAY: tuple[Step, ...] = ("validate_dataset", "tune_prompt", "evaluate_prompt")
-SECRETS = (
-    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
-    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"),
-)
+USES_RAY: tuple[Step, ...] = get_args(HeavyStep)
 
 
 class Toleration(Document):
@@ -186,7 +184,7 @@ class PodSettings(Document):
             kubernetes.use_config_map_as_env(task, self.config_map, required)
             kubernetes.use_config_map_as_env(task, self.config_map, optional, optional=True)
         if self.secret:
-            names = {name: name for name in (*SECRETS, *self.secrets)}
+            names = {name: name for name in (*SECRET_VARIABLES, *self.secrets)}
             kubernetes.use_secret_as_env(task, self.secret, names, optional=True)
 
     def _mount(self, task: PipelineTask, *, signs: bool) -> None:

@@ -5,7 +5,6 @@ from typing import Any, Literal
 from softprompt.errors import InvalidRequest
 from softprompt.settings import Settings
 from softprompt.step_request import Files, StepRequest
-from softprompt.step_work import do_work
 
 Backend = Literal["local", "rayjob"]
 BACKENDS: tuple[Backend, ...] = ("local", "rayjob")
@@ -31,7 +30,10 @@ def run_step(
         InvalidRequest: There is no such backend, or it cannot be used here.
         SoftpromptError: What the work raised.
     """
+    # Each by itself: whoever only compiles the pipeline asks for the backends' names, and needs no torch.
     if backend_of(backend or settings.backend) == "local" or not request.uses_ray:
+        from softprompt.step_work import do_work
+
         do_work(request, inputs, outputs)
         return
     from softprompt.rayjob.run import run_on_rayjob

@@ -117,7 +117,7 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
     strategy = Concatenate(base) if options.engine == "vllm" else None
     bank, metrics = PromptBank(base, options.prompt_bytes, strategy=strategy), Metrics()
     reader = channel_reader(settings, options.channel, base_fingerprint=base.fingerprint)
-    with _started_engine(options, directory, base) as engine:
+    with started_engine(options, directory, base) as engine:
         follower = Follower(reader, base.fingerprint, numerics=options.dtype, pin=bank.pin, on_alarms=metrics.on_alarms)
         yield Node(
             text=base.text,
@@ -132,7 +132,12 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
         )
 
 
-def _started_engine(options: ServeOptions, directory: Path, base: FrozenBase) -> AbstractContextManager["Engine"]:
+def started_engine(options: ServeOptions, directory: Path, base: FrozenBase) -> AbstractContextManager["Engine"]:
+    """What writes on a node: softprompt's own engine, or vLLM over the same directory.
+
+    Raises:
+        InvalidRequest: vLLM is asked for and not installed.
+    """
     if options.engine == "batch":
         from softprompt.serving.scheduler import BatchEngine
 

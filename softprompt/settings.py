@@ -49,6 +49,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 LAPTOP_STORE = "s3://softprompt"
+SECRET_VARIABLES = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "HF_TOKEN"),
+)
+"""What pods of a run take from their namespace's Secret, where it has it."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from softprompt.cli.app import app
-from softprompt.cli.terminal import Base, absolute, console, problems, readable_errors, refuse_missing_folders
+from softprompt.cli.terminal import (
+    Base,
+    Channel,
+    Kind,
+    NumTokens,
+    NumWorkers,
+    Seed,
+    absolute,
+    console,
+    problems,
+    readable_errors,
+    refuse_missing_folders,
+)
 from softprompt.errors import InvalidRequest
 from softprompt.settings import Settings
 
@@ -45,11 +57,11 @@ def run(
     json_file: Json = None,
     base_model: Base = "",
     dataset: Annotated[str, typer.Option(help="Another dataset: a path, file:// or s3://.")] = "",
-    channel: Annotated[str, typer.Option(help="Another channel.")] = "",
-    kind: Annotated[str, typer.Option(help="Another kind of prompt: shallow or deep.", show_default="the recipe's")] = "",
-    num_tokens: Annotated[int, typer.Option(help="Another prompt length.", show_default="the recipe's")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed.", show_default="the recipe's")] = -1,
-    num_workers: Annotated[int, typer.Option(help="Ray Train workers.", show_default="the recipe's")] = 0,
+    channel: Channel = "",
+    kind: Kind = "",
+    num_tokens: NumTokens = 0,
+    seed: Seed = -1,
+    num_workers: NumWorkers = 0,
 ) -> None:
     """Run a recipe from dataset to published prompt.
 

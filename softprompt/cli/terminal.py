@@ -21,6 +21,12 @@ Base = Annotated[
     str, typer.Option("--base-model", help="Another base model: embedded://, file://, s3:// or hf://org/name@revision.")
 ]
 
+Channel = Annotated[str, typer.Option(help="Another channel.")]
+Kind = Annotated[str, typer.Option(help="Another kind of prompt: shallow or deep.", show_default="the recipe's")]
+NumTokens = Annotated[int, typer.Option(help="Another prompt length.", show_default="the recipe's")]
+Seed = Annotated[int, typer.Option(help="Another seed.", show_default="the recipe's")]
+NumWorkers = Annotated[int, typer.Option(help="Ray Train workers.", show_default="the recipe's")]
+
 
 def print_table(table: Table) -> None:
     """Print a table; on its way into a file or a pipe no column is cut for a window that is not there."""

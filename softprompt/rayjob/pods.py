@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from softprompt.ray_session import RAY_SETTINGS
 from softprompt.rayjob.settings import PREFIX, RayJobSettings, amount
 from softprompt.rayjob.task import Fragment, TaskSettings
+from softprompt.settings import SECRET_VARIABLES
 
 PASSED_ON = (
     "AWS_CA_BUNDLE",
@@ -28,16 +29,6 @@ PASSED_ON = (
     "SSL_CERT_FILE",
 )
 """What Ray pods take over from the step's environment; nothing of it is secret."""
-SECRET_KEYS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "HF_TOKEN",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_TRACKING_USERNAME",
-)
-"""What they take from the namespace's Secret, where it has it; nothing else of it, such as a Git token."""
 WRITABLE = {"name": "softprompt-tmp", "mountPath": "/tmp"}  # noqa: S108  # a volume of the pod's own
 CONTAINER_SECURITY = {
     "allowPrivilegeEscalation": False,
@@ -60,7 +51,7 @@ def environment_of(settings: RayJobSettings, task: TaskSettings, step: Mapping[s
     """
     found: dict[str, Fragment] = {name: {"name": name, "value": value} for name, value in RAY_SETTINGS.items()}
     found |= {name: {"name": name, "value": step[name]} for name in PASSED_ON if step.get(name)}
-    for name in SECRET_KEYS:
+    for name in SECRET_VARIABLES:  # nothing else of it, such as a Git token
         source = {"secretKeyRef": {"name": settings.secret, "key": name, "optional": True}}
         found[name] = {"name": name, "valueFrom": source}
     own = {THREADS: threads, f"{PREFIX}ORPHAN_SECONDS": settings.orphan_seconds}

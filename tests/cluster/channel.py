@@ -13,11 +13,9 @@ from softprompt.engine.encoding import TextEncoder
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
-from softprompt.release.care.init_channel import init_channel, publishing_key_file
-from softprompt.release.planning.policy import LAPTOP_POLICY
-from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store
+from tests import laptop_channel
 
 
 @dataclass
@@ -43,37 +41,16 @@ class Channel:
         for file in base.iterdir():
             client.upload_file(str(file), bucket, f"bases/tiny/{file.name}")
         made = cls(folder, S3Store(bucket, "", client), bucket, load_base_model(base))
-        made.begin()
+        laptop_channel.begin(folder, made.store)
         return made
 
     @property
     def trust_root(self) -> Path:
         return self.folder / "root.json"
 
-    def begin(self) -> None:
-        policy = self.folder / "environments" / "laptop" / "_policy.yaml"
-        policy.parent.mkdir(parents=True)
-        policy.write_text(LAPTOP_POLICY)
-        init_channel("laptop", store=self.store, keys_dir=self.folder / "keys", trust_root=self.trust_root)
-
     def publish(self, prompt: PromptFile) -> int:
         """Serve a prompt as `colours`; the generation."""
-        outcome = publish_prompt(
-            prompt=prompt,
-            name="colours",
-            channel="laptop",
-            verdict="passed",
-            evidence={},
-            model_version="1",
-            numerics="float32",
-            store=self.store,
-            policy_dir=self.folder / "environments",
-            trust_root=self.trust_root,
-            signing_key=publishing_key_file(self.folder / "keys", "laptop"),
-            state_dir=self.folder / "journal",
-        )
-        assert outcome.outcome == "published"
-        return outcome.generation
+        return laptop_channel.publish(self.folder, self.store, "colours", prompt)
 
     def prompt(self, seed: int) -> PromptFile:
         template = "Thing: {text}\nColour:"

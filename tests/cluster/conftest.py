@@ -70,6 +70,14 @@ def three_nodes(machine: Machine) -> Machine:
     return machine
 
 
+@pytest.fixture(scope="module")
+def channel(kubernetes, llama_directory, tmp_path_factory) -> Channel:
+    """A channel that serves one prompt."""
+    made = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("channel"), llama_directory)
+    made.publish(made.prompt(seed=1))
+    return made
+
+
 @pytest.fixture(scope="session")
 def whole_release(kubernetes, images, llama_directory, tmp_path_factory) -> Iterator[WholeRelease]:
     """Every part of the chart, installed and ready."""

@@ -8,19 +8,11 @@ import httpx
 import pytest
 import yaml
 
-from tests.cluster.channel import Channel
 from tests.cluster.fleet import CHART, LAPTOP, Fleet, prepare_namespace
 from tests.cluster.inventory import things_in, things_of_the_cluster
 from tests.cluster.kubernetes import wait_for
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def channel(kubernetes, llama_directory, tmp_path_factory) -> Channel:
-    made = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("channel"), llama_directory)
-    made.publish(made.prompt(seed=1))
-    return made
 
 
 @pytest.fixture(scope="module")

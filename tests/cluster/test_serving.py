@@ -18,14 +18,6 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def channel(kubernetes, llama_directory, tmp_path_factory) -> Channel:
-    """Serves one prompt."""
-    made = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("channel"), llama_directory)
-    made.publish(made.prompt(seed=1))
-    return made
-
-
-@pytest.fixture(scope="module")
 def namespace(kubernetes, channel):
     name = prepare_namespace(kubernetes, f"serving-{uuid.uuid4().hex[:8]}", channel)
     yield name

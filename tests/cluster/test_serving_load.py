@@ -11,7 +11,6 @@ import pytest
 from softprompt.release.layout import blob_key
 from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
-from tests.cluster.channel import Channel
 from tests.cluster.fleet import Fleet, prepare_namespace
 from tests.cluster.kubernetes import wait_for
 from tests.cluster.load import load_from_here
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.cluster
 
 LITTLE = {"serving.resources.requests.cpu": "50m"}
 CLIENTS = pytest.mark.parametrize("keeps", [True, False], ids=["clients that keep connections", "a connection for each request"])
-
-
-@pytest.fixture(scope="module")
-def channel(kubernetes, llama_directory, tmp_path_factory) -> Channel:
-    made = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("channel"), llama_directory)
-    made.publish(made.prompt(seed=1))
-    return made
 
 
 @pytest.fixture(scope="module")

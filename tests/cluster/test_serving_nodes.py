@@ -6,7 +6,6 @@ import uuid
 
 import pytest
 
-from tests.cluster.channel import Channel
 from tests.cluster.fleet import Fleet, prepare_namespace
 from tests.cluster.kubernetes import wait_for
 from tests.cluster.load import load_from_a_pod
@@ -19,10 +18,8 @@ ASKERS = 3
 
 
 @pytest.fixture(scope="module")
-def fleet(three_nodes, kubernetes, images, llama_directory, tmp_path_factory):
+def fleet(three_nodes, kubernetes, images, channel):
     """Three pods, one on each node."""
-    channel = Channel.create(kubernetes.s3, tmp_path_factory.mktemp("channel"), llama_directory)
-    channel.publish(channel.prompt(seed=1))
     namespace = prepare_namespace(kubernetes, f"nodes-{uuid.uuid4().hex[:8]}", channel)
     values = {
         "serving.replicas": 3,

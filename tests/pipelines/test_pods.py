@@ -12,7 +12,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineDeploymentConfig, Pipeli
 from typer.testing import CliRunner
 
 from pipelines.compile import compile_pipeline
-from pipelines.pods import CONFIGURATION, RAYJOB, REQUIRED_CONFIGURATION, SECRETS, STEPS, PodSettings, StepPod, num_threads
+from pipelines.pods import CONFIGURATION, RAYJOB, REQUIRED_CONFIGURATION, STEPS, PodSettings, StepPod, num_threads
 from pipelines.prompt_tuning import prompt_tuning
 from softprompt import settings
 from softprompt.cli import app
@@ -126,7 +126,7 @@ def test_configuration_comes_from_the_chart_s_objects(package, step):
     assert set(CONFIGURATION) <= set(may_be_missing)
     (secret,) = config.secret_as_env
     assert (secret.secret_name, secret.optional) == ("softprompt-pipeline", True)
-    assert {key.env_var for key in secret.key_to_env} == set(SECRETS)
+    assert {key.env_var for key in secret.key_to_env} == set(settings.SECRET_VARIABLES)
 
 
 def test_everything_that_the_chart_configures_reaches_the_steps(package):

@@ -15,7 +15,7 @@ def done(monkeypatch):
 
     def go(step, asked, deployments=""):
         where = []
-        monkeypatch.setattr(placement, "do_work", lambda *_: where.append("here"))
+        monkeypatch.setattr("softprompt.step_work.do_work", lambda *_: where.append("here"))
         monkeypatch.setattr("softprompt.rayjob.run.run_on_rayjob", lambda *_, storage, **__: where.append(storage))
         request = StepRequest(step=step, resolved=resolve_recipe("demo"), tracking_uri="http://mlflow")
         environment = {"SOFTPROMPT_BACKEND": deployments, "SOFTPROMPT_CHECKPOINTS": "s3://b/c"}

@@ -2,25 +2,9 @@
 
 import pytest
 
-from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import DatasetRefused, StoreUnavailable, VerificationFailed
 from softprompt.rayjob.documents import JobRequest, JobResult, StoredFile, ToldError
 from softprompt.rayjob.exchange import Exchange, table_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with embedded_s3(tmp_path_factory.mktemp("s3")) as running:
-        yield running
-
-
-@pytest.fixture(params=["folder", "s3"])
-def storage(request, tmp_path, monkeypatch):
-    if request.param == "folder":
-        return str(tmp_path / "storage")
-    for name, value in request.getfixturevalue("server").environment().items():
-        monkeypatch.setenv(name, value)
-    return f"s3://softprompt/{tmp_path.name}"
 
 
 @pytest.fixture
@@ -154,8 +138,8 @@ def test_a_path_that_leads_out_of_its_folder_is_refused(path):
         StoredFile.from_bytes(data, source="a test")
 
 
-def test_storage_that_does_not_answer_is_said_to(server, monkeypatch):
-    for name, value in server.environment().items():
+def test_storage_that_does_not_answer_is_said_to(s3_server, monkeypatch):
+    for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreUnavailable, match="storage of RayJobs"):
         Exchange("s3://no-such-bucket/x", "job").say_waiting("one")

@@ -15,7 +15,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, ServiceUnavailable, UnsupportedBaseModel
 from softprompt.release.store import open_store
-from softprompt.serve import ServeOptions, _started_engine
+from softprompt.serve import ServeOptions, started_engine
 from softprompt.serving.bank import PromptBank, WarmPrompt
 from softprompt.serving.jobs import RankJob, Sampling
 from softprompt.serving.limits import Limits
@@ -216,7 +216,7 @@ def test_without_vllm_it_says_what_to_install(tmp_path, monkeypatch):
 def test_a_node_is_started_on_it_by_name(base, llama_directory, llm, monkeypatch):
     asked = {}
     monkeypatch.setattr("softprompt.serving.vllm_calls.start_vllm", lambda directory, **options: asked.update(options) or llm)
-    engine = _started_engine(
+    engine = started_engine(
         ServeOptions(channel="", base_uri="", engine="vllm", limits=Limits(max_rows=7)), llama_directory, base
     )
     with engine:

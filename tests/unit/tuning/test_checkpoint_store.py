@@ -2,7 +2,6 @@
 
 import pytest
 
-from softprompt.embedded.s3 import embedded_s3
 from softprompt.errors import StoreUnavailable
 from softprompt.tuning import checkpoint_store
 from softprompt.tuning.checkpoint import save_checkpoint
@@ -10,22 +9,6 @@ from softprompt.tuning.checkpoint_store import CheckpointStore, number_of
 from softprompt.tuning.population import PopulationState
 from softprompt.tuning.ray_worker import _resume
 from softprompt.tuning.workers import Workers
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with embedded_s3(tmp_path_factory.mktemp("s3")) as running:
-        yield running
-
-
-@pytest.fixture(params=["folder", "s3"])
-def storage(request, tmp_path, monkeypatch):
-    """Somewhere to keep checkpoints."""
-    if request.param == "folder":
-        return str(tmp_path / "storage")
-    for name, value in request.getfixturevalue("server").environment().items():
-        monkeypatch.setenv(name, value)
-    return f"s3://softprompt/{tmp_path.name}/checkpoints"
 
 
 @pytest.fixture
@@ -103,15 +86,15 @@ def test_the_manifest_comes_last(tmp_path, put, monkeypatch):
     assert written == ["state.safetensors", "state.json"]
 
 
-def test_storage_that_does_not_answer_is_said_to(tmp_path, put, monkeypatch, server):
-    for name, value in server.environment().items():
+def test_storage_that_does_not_answer_is_said_to(tmp_path, put, monkeypatch, s3_server):
+    for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     store = CheckpointStore("s3://no-such-bucket/checkpoints", "softprompt-a")
     with pytest.raises(StoreUnavailable, match="storage of checkpoints"):
         put(store, 1)
 
 
-def test_keys_do_not_travel_with_the_storage(monkeypatch, server):
+def test_keys_do_not_travel_with_the_storage(monkeypatch, s3_server):
     """Ray sends the file system to its workers; they have keys of their own."""
     import pickle
 
