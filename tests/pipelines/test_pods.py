@@ -1,6 +1,8 @@
 """What `softprompt compile` says of the steps' pods, read with the messages that KFP's own driver reads it with."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -312,3 +314,9 @@ def test_a_package_for_rayjobs_hands_the_trainings_sizes_on_and_leaves_its_own_p
     for backend, step in (("local", "tune-prompt"), ("rayjob", "evaluate-prompt"), ("rayjob", "validate-dataset")):
         assert all(applied(backend, step).values())
     assert of["rayjob"].container("tune_prompt").resources.accelerator.resource_type == "nvidia.com/gpu"
+
+
+def test_compiling_starts_without_torch_or_pyarrow():
+    code = "import sys, pipelines.compile; print({'torch', 'pyarrow', 'ray', 'mlflow'} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert told.stdout.strip() == "set()"
