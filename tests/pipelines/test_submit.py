@@ -324,11 +324,16 @@ def test_ctrl_c_leaves_the_run_running_and_says_so(recipe, tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell's background job ignores Ctrl-C, and so would what it starts: the tests may be run by one.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        while "Resolve recipe ..." not in process.stdout.readline():
-            assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=120)
+        try:
+            while "Resolve recipe ..." not in process.stdout.readline():
+                assert process.poll() is None, process.stderr.read()
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
         (run,) = server.runs.values()
     assert process.returncode == 130
     assert errors.strip() == f"not followed any more; the run goes on: {server.url}/#/runs/details/{run['run_id']}"
