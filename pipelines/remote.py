@@ -72,6 +72,38 @@ class Server:
             raise InvalidRequest("The token's file cannot be read.", where=str(self.token_file), actual=str(error)) from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a server is asked to run, once or again and again.
+
+    Attributes:
+        package: What `softprompt compile` wrote.
+        arguments: Pipeline parameters.
+        name: Of the run.
+        experiment: Made unless it is there.
+        service_account: That all its steps run as; empty: the server's default.
+        pipeline_root: Where artifacts go; empty: the server's default.
+        use_cache: Take results of earlier steps with the same inputs, where the pipeline allows it.
+    """
+
+    package: Path
+    arguments: Mapping[str, Any]
+    name: str
+    experiment: str
+    service_account: str = ""
+    pipeline_root: str = ""
+    use_cache: bool = True
+
+    def options(self) -> dict[str, Any]:
+        """The client's arguments that a run and a recurring run have in common."""
+        return {
+            "params": dict(self.arguments),
+            "service_account": self.service_account or None,
+            "pipeline_root": self.pipeline_root or None,
+            "enable_caching": None if self.use_cache else False,
+        }
+
+
 @dataclass(frozen=True)
 class RunLook:
     """What the server says about a run.
@@ -110,27 +142,8 @@ class Kubeflow:
         with self._talking():
             self._client = _client(server)
 
-    def start(
-        self,
-        package: Path,
-        arguments: Mapping[str, Any],
-        *,
-        name: str,
-        experiment: str,
-        service_account: str = "",
-        pipeline_root: str = "",
-        use_cache: bool = True,
-    ) -> str:
+    def start(self, request: RunRequest) -> str:
         """Start a run; returns its id.
-
-        Args:
-            package: What `softprompt compile` wrote.
-            arguments: Pipeline parameters.
-            name: Of the run.
-            experiment: Made unless it is there.
-            service_account: That all its steps run as; empty: the server's default.
-            pipeline_root: Where artifacts go; empty: the server's default.
-            use_cache: Take results of earlier steps with the same inputs, where the pipeline allows it.
 
         Raises:
             PipelinesUnavailable: The server does not answer, or refuses.
@@ -138,64 +151,40 @@ class Kubeflow:
         """
         with self._talking():
             run = self._client.run_pipeline(
-                self._experiment(experiment),
-                name,
-                str(package),
-                params=dict(arguments),
-                service_account=service_account or None,
-                pipeline_root=pipeline_root or None,
-                enable_caching=None if use_cache else False,
+                self._experiment(request.experiment), request.name, str(request.package), **request.options()
             )
         return str(run.run_id)
 
-    def repeat(
-        self,
-        package: Path,
-        arguments: Mapping[str, Any],
-        *,
-        name: str,
-        experiment: str,
-        cron: str = "",
-        every_seconds: int = 0,
-        service_account: str = "",
-        pipeline_root: str = "",
-    ) -> str:
+    def repeat(self, request: RunRequest, *, cron: str = "", every_seconds: int = 0) -> str:
         """Have a run started again and again, one at a time; returns the id of the recurring run.
 
         Args:
-            package: What `softprompt compile` wrote.
-            arguments: Pipeline parameters.
-            name: Of the recurring run; there may be only one of it in the experiment.
-            experiment: Made unless it is there.
+            request: What to run; there may be only one recurring run of its name in its experiment.
             cron: When, in KFP's six fields (seconds first); empty: `every_seconds`.
             every_seconds: How often.
-            service_account: As in `start`.
-            pipeline_root: As in `start`.
 
         Raises:
             PipelinesUnavailable: The server does not answer, or refuses.
             InvalidRequest: There is one already, or the server does not accept it.
         """
         with self._talking():
-            experiment_id = self._experiment(experiment)
+            experiment_id = self._experiment(request.experiment)
             known = self._client.list_recurring_runs(experiment_id=experiment_id, page_size=100).recurring_runs or []
-            if any(other.display_name == name for other in known):
+            if any(other.display_name == request.name for other in known):
                 raise InvalidRequest(
                     "There is a recurring run of this name.",
-                    where=f"{self.server.url}, experiment {experiment}, {name}",
+                    where=f"{self.server.url}, experiment {request.experiment}, {request.name}",
                     hint="Delete it in the Kubeflow UI first, or give this one another name with --name.",
                 )
             made = self._client.create_recurring_run(
                 experiment_id,
-                name,
-                pipeline_package_path=str(package),
-                params=dict(arguments),
+                request.name,
+                pipeline_package_path=str(request.package),
                 cron_expression=cron or None,
                 interval_second=every_seconds or None,
                 max_concurrency=1,
                 no_catchup=True,
-                service_account=service_account or None,
-                pipeline_root=pipeline_root or None,
+                **request.options(),
             )
         return str(made.recurring_run_id)
 

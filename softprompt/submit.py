@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.compile import compile_pipeline
 from pipelines.pods import PodSettings
-from pipelines.remote import Event, Kubeflow, follow
+from pipelines.remote import Event, Kubeflow, RunRequest, follow
 from softprompt.display import STEPS
 from softprompt.errors import InvalidRecipe, InvalidRequest, SoftpromptError
 from softprompt.recipe import PromptInit, Recipe
@@ -111,16 +111,8 @@ def wish_for(recipe: str, overrides: Mapping[str, Any], **how: Any) -> Wish:
 
 def start(kubeflow: Kubeflow, wish: Wish) -> str:
     """Start a run; returns its id. Raises as `Kubeflow.start` does."""
-    with _package(wish) as package:
-        return kubeflow.start(
-            package,
-            wish.arguments,
-            name=wish.name,
-            experiment=wish.experiment,
-            service_account=wish.service_account,
-            pipeline_root=wish.pipeline_root,
-            use_cache=wish.use_cache,
-        )
+    with _request(wish) as request:
+        return kubeflow.start(request)
 
 
 def repeat(kubeflow: Kubeflow, wish: Wish, *, every: str = "", cron: str = "") -> str:
@@ -135,17 +127,8 @@ def repeat(kubeflow: Kubeflow, wish: Wish, *, every: str = "", cron: str = "") -
     Raises:
         InvalidRequest: The time cannot be read, or there is such a recurring run.
     """
-    with _package(wish) as package:
-        return kubeflow.repeat(
-            package,
-            wish.arguments,
-            name=wish.name,
-            experiment=wish.experiment,
-            cron=with_seconds(cron) if cron else "",
-            every_seconds=seconds_of(every) if every else 0,
-            service_account=wish.service_account,
-            pipeline_root=wish.pipeline_root,
-        )
+    with _request(wish) as request:
+        return kubeflow.repeat(request, cron=with_seconds(cron) if cron else "", every_seconds=seconds_of(every) if every else 0)
 
 
 def watch(
@@ -191,6 +174,21 @@ def with_seconds(cron: str) -> str:
             actual=cron,
         )
     return " ".join(["0", *fields] if len(fields) == 5 else fields)
+
+
+@contextmanager
+def _request(wish: Wish) -> Iterator[RunRequest]:
+    """What the server is asked for; its package is there as long as this is entered."""
+    with _package(wish) as package:
+        yield RunRequest(
+            package=package,
+            arguments=wish.arguments,
+            name=wish.name,
+            experiment=wish.experiment,
+            service_account=wish.service_account,
+            pipeline_root=wish.pipeline_root,
+            use_cache=wish.use_cache,
+        )
 
 
 @contextmanager

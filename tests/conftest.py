@@ -20,17 +20,25 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 SHARE_PIPELINE_RUNS = ("tests/steps/", *(f"tests/integration/test_{name}.py" for name in ("bad_input", "killed_run", "peft")))
 """Where tests look at the same runs of the pipeline, which take a minute each."""
+LONGEST = ("tests/integration/test_readme.py", *SHARE_PIPELINE_RUNS)
+"""What takes minutes begins first, so that no process works on it alone when the others have finished."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first; all others in their order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Two processes share the tests file by file; what shares a run of the pipeline stays in one of them."""
+    """The processes share the tests file by file, in order; what shares a run of the pipeline stays in one of them."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             return "runs" if nodeid.startswith(SHARE_PIPELINE_RUNS) else nodeid.split("::")[0]
 
+    config.option.loadscopereorder = False  # else the files with the most tests come first
     return ByFile(config, log)
 
 

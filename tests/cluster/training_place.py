@@ -125,7 +125,3 @@ class TrainingPlace:
     def _mlflow(self) -> str:
         (name,) = [name for name in self.names("deployments") if "mlflow" in name or "registry" in name]
         return f"deployment/{name}"
-
-
-def _flag(key: str) -> str:
-    return "--set-string" if ".environment." in key else "--set"

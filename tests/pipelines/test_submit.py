@@ -10,7 +10,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.remote import Kubeflow, Server, follow
+from pipelines.remote import Kubeflow, RunRequest, Server, follow
 from softprompt.cli import app
 from softprompt.display import STEPS
 from softprompt.errors import InvalidRecipe, InvalidRequest, PipelinesUnavailable, RunFailed
@@ -70,6 +70,12 @@ def submitted(server):
     return run
 
 
+def cached_tasks(run):
+    """Tasks of a run, or of a recurring one, that may take an earlier result."""
+    tasks = run["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    return [name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")]
+
+
 def test_a_recipe_is_sent_as_its_text_with_what_is_changed_in_it(recipe, quick, short):
     with kfp_server(looks=[{"run": "SUCCEEDED", **DONE}]) as server:
         done = run_command("submit", recipe, "--host", server.url, "--seed", "7", "--kind", "deep")
@@ -107,7 +113,7 @@ def test_a_package_that_was_compiled_before_is_sent_as_it_is(recipe, quick, tmp_
     spec = submitted(server)["pipeline_spec"]["pipeline_spec"]
     images = {one["container"]["image"] for one in spec["deploymentSpec"]["executors"].values()}
     assert images == {f"registry.example/steps@sha256:{'1' * 64}"}
-    assert not any(task["cachingOptions"].get("enableCache") for task in spec["root"]["dag"]["tasks"].values())
+    assert not cached_tasks(submitted(server))
 
 
 def test_what_the_command_says_about_the_run_is_in_the_request(recipe, quick, short):
@@ -192,7 +198,7 @@ def test_a_failed_run_ends_with_5_and_names_the_step(recipe, quick, short):
 def test_a_run_that_somebody_ended_is_told_as_that(quick, package):
     with kfp_server(looks=[{"run": "CANCELED", "tune-prompt": "FAILED"}]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(package, {}, name="x", experiment="e")
+        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
         with pytest.raises(RunFailed, match="ended by somebody"):
             follow(kubeflow, run_id, STEPS, lambda event: None)
 
@@ -200,14 +206,14 @@ def test_a_run_that_somebody_ended_is_told_as_that(quick, package):
 def test_a_server_that_is_away_for_a_while_is_waited_for(quick, package):
     with kfp_server(looks=[{"run": "SUCCEEDED", **DONE}], failures=[503, 502, 500]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(package, {}, name="x", experiment="e")
+        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
         assert follow(kubeflow, run_id, STEPS, lambda event: None).state == "SUCCEEDED"
 
 
 def test_a_server_that_stays_away_is_given_up(quick, package):
     with kfp_server(failures=[503] * 5) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(package, {}, name="x", experiment="e")
+        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
         with pytest.raises(PipelinesUnavailable, match="failed"):
             follow(kubeflow, run_id, STEPS, lambda event: None, patience_seconds=0)
 
@@ -264,7 +270,7 @@ def test_what_the_server_refuses_is_said_in_its_words(recipe, quick, package):
             "unknown": ({"unknown": 1}, "not required by pipeline"),
         }.values():
             with pytest.raises(InvalidRequest) as refused:
-                kubeflow.start(package, parameters, name="x", experiment="e")
+                kubeflow.start(RunRequest(package=package, arguments=parameters, name="x", experiment="e"))
             assert reason in refused.value.actual
 
 
@@ -287,6 +293,13 @@ def test_a_recurring_run_is_made_once_and_not_followed(recipe, options, trigger,
     assert server.runs == {}
     assert again.exit_code == 2
     assert "There is a recurring run of this name." in again.output
+
+
+def test_what_a_recurring_run_may_not_take_from_the_cache_it_computes(recipe, short):
+    with kfp_server() as server:
+        assert run_command("submit", recipe, "--host", server.url, "--every", "7d", "--no-cache").exit_code == 0
+    (made,) = server.recurring.values()
+    assert not cached_tasks(made)
 
 
 @pytest.mark.parametrize("duration", ["", "7", "d", "-1d", "0d", "1.5h", "7 d"])
