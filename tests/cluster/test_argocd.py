@@ -151,9 +151,12 @@ def prepare(made: Platform) -> None:
 def clean_up(made: Platform) -> None:
     kubernetes = made.kubernetes
     cascade, let_go = (json.dumps({"metadata": {"finalizers": found}}) for found in ([FINALIZER], None))
+    # What `argocd app terminate-op` does: while a sync is being tried again, every few minutes, Argo CD deletes nothing.
+    terminate = json.dumps({"status": {"operationState": {"phase": "Terminating"}}})
     kubernetes.attempt("kubectl", "delete", "application", "softprompt", *HERE)
     for name in reversed(OURS):
         kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", cascade)
+        kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", terminate)
         kubernetes.attempt("kubectl", "delete", "application", name, *HERE, "--timeout=240s", timeout_seconds=250)
         # Where Argo CD did not manage in time: its namespaces are deleted below, and it must not wait for a project that is gone.
         kubernetes.attempt("kubectl", "patch", "application", name, *HERE, "--type=merge", "--patch", let_go)
