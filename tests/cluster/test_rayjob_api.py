@@ -65,7 +65,8 @@ def test_a_rayjob_outlives_the_pod_that_lost_it_and_goes_with_the_one_that_has_i
     assert cluster.create(job_of(first))
     assert not cluster.create(job_of(first)), "there is one"
     look = lambda: cluster.get(NAME)
-    wait_for(lambda: look()["status"].get("jobDeploymentStatus") == "Suspended", "KubeRay has taken it", timeout_seconds=60)
+    is_taken = lambda: look().get("status", {}).get("jobDeploymentStatus") == "Suspended"
+    wait_for(is_taken, "KubeRay has taken it", timeout_seconds=60)
     assert [found["metadata"]["uid"] for found in cluster.changes(NAME, 1)] == [look()["metadata"]["uid"]]
 
     old, second = look(), step_pod("second")
