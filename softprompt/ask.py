@@ -47,7 +47,8 @@ def ask_prompt(settings: Settings, channel: str, name: str, text: str, *, base_u
         FingerprintMismatch: `base_uri` is not the base it was trained on.
     """
     reader = channel_reader(settings, channel)
-    base = load_base_model(fetch_base(base_uri or base_uri_of(reader.refresh(), name)))
+    report = gate_report_of(reader.refresh(), name)
+    base = load_base_model(fetch_base(base_uri or report.base_uri), dtype=report.numerics)
     follower = Follower(reader, base.fingerprint)
     route = follower.route(name)
     warm = PromptBank(base).get(route.digest, route.snapshot)
@@ -64,8 +65,8 @@ def ask_prompt(settings: Settings, channel: str, name: str, text: str, *, base_u
     )
 
 
-def base_uri_of(snapshot: Snapshot, name: str) -> str:
-    """Where the base model lies that a prompt was evaluated on, as its evidence says.
+def gate_report_of(snapshot: Snapshot, name: str) -> GateReport:
+    """The evidence of a prompt: it says where the base lies that it was evaluated on, and in which number format.
 
     Raises:
         UnknownPrompt: The channel does not serve the name.
@@ -74,7 +75,7 @@ def base_uri_of(snapshot: Snapshot, name: str) -> str:
     if served is None:
         raise unknown_prompt(name, snapshot, sorted(snapshot.prompts))
     digest = next(iter(served.bases.values()))[0].prompt
-    return GateReport.from_bytes(snapshot.evidence(digest, GATE_REPORT), source=f"evidence of {name}").base_uri
+    return GateReport.from_bytes(snapshot.evidence(digest, GATE_REPORT), source=f"evidence of {name}")
 
 
 def _given(text: str) -> str | dict[str, str]:

@@ -4,16 +4,19 @@ safetensors only, no remote code, no hub. Where a URI lives and how it comes her
 """
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softprompt.errors import BaseModelUnavailable, FingerprintMismatch
 from softprompt.fingerprint import fingerprint as compute_fingerprint
 from softprompt.fingerprint import weight_files
+from softprompt.numerics import FORMATS, NUMERICS, Numerics
 
 if TYPE_CHECKING:
     import torch
@@ -111,26 +114,40 @@ class FrozenBase:
 
 
 def load_base_model(
-    directory: Path, *, dtype: str = "float32", expected_fingerprint: str = "", device: str = "cpu"
+    directory: Path, *, dtype: Numerics = "float32", expected_fingerprint: str = "", device: str = "cpu"
 ) -> FrozenBase:
     """Load and freeze the base model in a Hugging Face directory.
 
     Args:
         directory: Holds config.json, tokenizer files and *.safetensors.
-        dtype: `float32` or `bfloat16`.
+        dtype: Number formats that it is loaded and computed in. The fingerprint is that of the stored files whatever they are.
         expected_fingerprint: Refuse any other base; empty: accept what is there.
         device: torch device.
 
     Raises:
-        BaseModelUnavailable: It is not there, is pickled, needs remote code, or does not load.
+        BaseModelUnavailable: It is not there, is pickled, needs remote code, or does not load, or a package is missing.
         FingerprintMismatch: It is another base than expected.
+        UnsupportedBaseModel: It cannot be quantised.
     """
+    require_packages(dtype)
     weight_files(directory)
     actual = checked_fingerprint(directory, expected_fingerprint)
     text = load_text_side(directory)
     model = _load_model(directory, text, dtype)
     model.requires_grad_(False)
     return FrozenBase(model.eval().to(device), text, actual)
+
+
+def require_packages(dtype: Numerics) -> None:
+    """Refuse, with BaseModelUnavailable, number formats that need a package which is not installed."""
+    if FORMATS[dtype].quantised and find_spec("torchao") is None:
+        raise BaseModelUnavailable(
+            "Quantised weights need the package torchao, which is not installed.",
+            where="base_model.dtype (or --dtype)",
+            actual=dtype,
+            expected=" or ".join(name for name in NUMERICS if not FORMATS[name].quantised),
+            hint="pip install 'softprompt[quantised]', or take one of the others.",
+        )
 
 
 def checked_fingerprint(directory: Path, expected: str = "") -> str:
@@ -155,15 +172,24 @@ def load_text_side(directory: Path) -> TextSide:
     """Load tokenizer and config only, for work that needs no weights.
 
     Raises:
-        BaseModelUnavailable: They are not there, do not load, or name no end token.
+        BaseModelUnavailable: They are not there, do not load, name no end token, or belong to weights that are quantised already.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     with _loading(directory):
+        from transformers import AutoConfig, AutoTokenizer
+
         config = AutoConfig.from_pretrained(directory, **_SAFELY)
         tokenizer: Any = AutoTokenizer.from_pretrained(directory, **_SAFELY)
     if tokenizer.eos_token_id is None:
         raise BaseModelUnavailable("The base model's tokenizer has no end token.", where=str(directory), expected="eos_token")
+    if stored := getattr(config, "quantization_config", None):
+        method = stored.get("quant_method") if isinstance(stored, dict) else stored.quant_method
+        raise BaseModelUnavailable(
+            "The base model's files are quantised already.",
+            where=str(directory / "config.json"),
+            expected="weights as they were trained",
+            actual=f"quantization_config: {method}",
+            hint="Name the checkpoint that this one was made of, and set base_model.dtype (or --dtype) to int8.",
+        )
     return TextSide(tokenizer, config)
 
 
@@ -172,30 +198,50 @@ def parameter_digest(model: "torch.nn.Module") -> str:
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(plain_tensors(model.state_dict().items())):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
-def _load_model(directory: Path, text: TextSide, dtype: str) -> "PreTrainedModel":
+def plain_tensors(named: "Iterable[tuple[str, torch.Tensor]]") -> "Iterator[tuple[str, torch.Tensor]]":
+    """The tensors that hold the numbers: of a quantised one its integers and its factors, each by a name of its own."""
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    for name, tensor in named:
+        if is_traceable_wrapper_subclass(tensor):
+            parts, _ = tensor.__tensor_flatten__()
+            yield from plain_tensors((f"{name}.{part}", getattr(tensor, part)) for part in parts)
+        else:
+            yield name, tensor
+
+
+def _load_model(directory: Path, text: TextSide, dtype: Numerics) -> "PreTrainedModel":
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    kind: Any = AutoModelForSeq2SeqLM if text.is_encoder_decoder else AutoModelForCausalLM
+    wanted = FORMATS[dtype]
     with _loading(directory):
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+        from softprompt.quantised import freeze_quantised, int8_weights
+
+        kind: Any = AutoModelForSeq2SeqLM if text.is_encoder_decoder else AutoModelForCausalLM
+        quantised = {"quantization_config": int8_weights()} if wanted.quantised else {}
         model: PreTrainedModel = kind.from_pretrained(
-            directory, config=text.config, dtype=getattr(torch, dtype), use_safetensors=True, **_SAFELY
+            directory, config=text.config, dtype=getattr(torch, wanted.compute), use_safetensors=True, **quantised, **_SAFELY
         )
+    if wanted.quantised:
+        freeze_quantised(model, directory)
     return model
 
 
 @contextmanager
 def _loading(directory: Path) -> Iterator[None]:
     try:
-        yield
+        with _without_torchao_notes():
+            yield
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise BaseModelUnavailable(
             "The base model does not load.",
@@ -203,3 +249,17 @@ def _loading(directory: Path) -> Iterator[None]:
             actual=str(error).strip().splitlines()[0],
             hint="It must load with AutoModelForCausalLM or AutoModelForSeq2SeqLM, trust_remote_code=False.",
         ) from None
+
+
+@contextmanager
+def _without_torchao_notes() -> Iterator[None]:
+    """Where torchao is installed transformers imports it, and it says that its CUDA libraries do not load, CUDA or not."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -22,6 +22,7 @@ from softprompt.gate_specs import (
     System,
     TaskType,
 )
+from softprompt.numerics import Numerics
 from softprompt.template import template_fields
 
 PromptKind = Literal["shallow", "deep"]
@@ -59,8 +60,9 @@ class BaseModelSpec(Document):
 
     uri: Text
     """`embedded://base`, `file:///path` (or a path relative to the recipe), `s3://bucket/prefix`, `hf://org/name@revision`."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format the weights are loaded in. The prompt itself is always trained in float32."""
+    dtype: Numerics = "float32"
+    """Number formats that it is loaded and computed in: `float32`, `bfloat16`, `float16`, or `int8` (docs/vocabulary.md). The
+    prompt itself is always trained in float32."""
 
     @model_validator(mode="after")
     def _check_uri(self) -> Self:

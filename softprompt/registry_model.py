@@ -2,6 +2,7 @@
 
 MLflow stores this file's text, not a pickle of an object. It answers a data frame with the template's columns. Where the base
 lies is not part of a prompt: the run's URI is the default, and elsewhere `load_model(..., model_config={"base": URI})` says it.
+It is loaded in the number format of the run.
 """
 
 from pathlib import Path
@@ -26,9 +27,11 @@ class RegisteredPrompt(PythonModel):
         from softprompt.engine.predictor import Predictor
         from softprompt.engine.task import EncodedTask
         from softprompt.fetch import fetch_base
+        from softprompt.numerics import parse_numerics
 
         uri = str(context.model_config["base"])
-        base = load_base_model(fetch_base(uri), expected_fingerprint=self.prompt.manifest.base_fingerprint)
+        dtype = parse_numerics(str(context.model_config.get("dtype", "float32")), "model_config")
+        base = load_base_model(fetch_base(uri), dtype=dtype, expected_fingerprint=self.prompt.manifest.base_fingerprint)
         task = EncodedTask.of_manifest(base.text, self.prompt.manifest)
         soft = fitting_prompt(base, self.prompt)
         rows = [{str(column): str(value) for column, value in row.items()} for row in model_input.to_dict(orient="records")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softprompt.artifact import PromptFile
+from softprompt.numerics import FORMATS
 from softprompt.registry_evaluation import record_model_metrics
 from softprompt.resolve import ResolvedRecipe
 
@@ -41,7 +42,7 @@ def the_version(
     name = resolved.recipe.name
     if not _of_prompt(mlflow, name, file.digest):
         _create_model(mlflow, name)
-        source = _log_model(run_id, resolved.base.uri, prompt, file)
+        source = _log_model(run_id, resolved, prompt, file)
         # Named at creation, so that a crash never leaves a version that cannot be recognised.
         first = {PROMPT_TAG: file.digest, STATUS_TAG: "pending", **tags}
         mlflow.create_model_version(name, source, run_id, tags=first, model_id=_model_id(source))
@@ -116,17 +117,18 @@ def _take_back(mlflow: "MlflowClient", version: "ModelVersion", kept: "ModelVers
             raise
 
 
-def _log_model(run_id: str, base_uri: str, prompt: Path, file: PromptFile) -> str:
+def _log_model(run_id: str, resolved: ResolvedRecipe, prompt: Path, file: PromptFile) -> str:
     """The prompt file as a LoggedModel whose code is a file, never a pickle; returns its URI."""
     import mlflow
 
+    dtype = resolved.recipe.base_model.dtype
     with mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name="prompt",
             python_model=str(MODEL_FILE),
             artifacts={"prompt": str(prompt)},
-            model_config={"base": base_uri},
-            pip_requirements=["softprompt"],
+            model_config={"base": resolved.base.uri, "dtype": dtype},
+            pip_requirements=["softprompt[quantised]" if FORMATS[dtype].quantised else "softprompt"],
             metadata={"prompt": file.digest, "base_fingerprint": file.manifest.base_fingerprint},
         )
     return str(info.model_uri)

@@ -12,6 +12,7 @@ from typing import Literal
 
 from softprompt import __version__
 from softprompt.artifact import Sha256
+from softprompt.base_model import require_packages
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRecipe
 from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_bytes, fetch_dataset, fetch_prompt
@@ -113,6 +114,7 @@ def resolve_recipe(recipe: str, overrides: Overrides | None = None, *, champion:
     """
     text, source, folder = find_recipe(recipe)
     parsed = apply_overrides(read_recipe(text, source=source), overrides or Overrides(), folder)
+    require_packages(parsed.base_model.dtype)
     base_directory = fetch_base(parsed.base_model.uri)
     resolved = ResolvedRecipe(
         recipe=parsed,

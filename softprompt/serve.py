@@ -12,6 +12,7 @@ from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.deployment import channel_reader
 from softprompt.errors import InvalidRequest
 from softprompt.fetch import fetch_base
+from softprompt.numerics import FORMATS, NUMERICS, Numerics
 from softprompt.release.s3_client import parse_s3_uri
 from softprompt.settings import Settings
 
@@ -34,7 +35,7 @@ class ServeOptions:
 
     channel: str
     base_uri: str
-    dtype: str = "float32"
+    dtype: Numerics = "float32"
     device: str = "cpu"
     host: str = "127.0.0.1"
     """Whoever reaches it may ask, unless there are tokens: anything but loopback is for a pod behind its policies."""
@@ -111,6 +112,7 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
     from softprompt.serving.metrics import Metrics
     from softprompt.serving.node import Node, check_base_name
 
+    _check_engine(options)
     access = Access(options.tokens, check_base_name(options.bare_base))
     directory = fetch_base(options.base_uri)
     base = load_base_model(directory, dtype=options.dtype, device=options.device)
@@ -129,6 +131,17 @@ def running_node(settings: Settings, options: ServeOptions) -> Iterator["Node"]:
             metrics=metrics,
             base_name=options.bare_base,
             poll_seconds=options.poll_seconds,
+        )
+
+
+def _check_engine(options: ServeOptions) -> None:
+    if options.engine == "vllm" and FORMATS[options.dtype].quantised:
+        raise InvalidRequest(
+            "vLLM quantises in ways of its own, with which no prompt of this channel was measured.",
+            where="--engine vllm",
+            expected=" or ".join(name for name in NUMERICS if not FORMATS[name].quantised),
+            actual=f"--dtype {options.dtype}",
+            hint="Serve with --engine batch, or in another number format that the channel allows.",
         )
 
 

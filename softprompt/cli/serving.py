@@ -11,6 +11,7 @@ from rich.table import Table
 from softprompt.cli.app import app
 from softprompt.cli.terminal import Base, console, problems, readable_errors
 from softprompt.errors import InvalidRequest
+from softprompt.numerics import NUMERICS, parse_numerics
 from softprompt.settings import Settings
 
 
@@ -61,7 +62,7 @@ def serve(
     dtype: Annotated[
         str,
         typer.Option(
-            help="Number format of the base model: float32 or bfloat16. One that the channel does not allow is refused."
+            help=f"Number format of the base model: {', '.join(NUMERICS)}. One that the channel does not allow is refused."
         ),
     ] = "float32",
     device: Annotated[str, typer.Option(help="Where it runs: cpu, cuda, cuda:1.")] = "cpu",
@@ -153,7 +154,6 @@ def serve(
     from softprompt.serve import ServeOptions, is_watched, serve_channel, split_channel
 
     with readable_errors():
-        _refuse_other_words("--dtype", dtype, ("float32", "bfloat16"))
         _refuse_other_words("--engine", engine, ("batch", "vllm"))
         _refuse_other_words("--log-format", log_format, ("auto", "json", "text"))
         name, settings = split_channel(channel, Settings.from_environment())
@@ -163,7 +163,7 @@ def serve(
         options = ServeOptions(
             channel=name,
             base_uri=base_model,
-            dtype=dtype,
+            dtype=parse_numerics(dtype, "--dtype"),
             device=device,
             engine="vllm" if engine == "vllm" else "batch",
             host=host,

@@ -12,7 +12,7 @@ from softprompt.base_model import FrozenBase
 from softprompt.errors import UnsupportedBaseModel
 
 PROBE_TOKENS = 4
-PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+PROBE_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest relative difference (by norm) between the model's own logits and ours; rounding only."""
 
 

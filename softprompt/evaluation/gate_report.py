@@ -7,6 +7,7 @@ from pydantic import Field
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.gate_specs import Metric, Perturbation, Severity, TaskType
+from softprompt.numerics import Numerics
 
 Verdict = Literal["passed", "rejected", "undecided"]
 
@@ -229,7 +230,7 @@ class GateReport(Document):
     dataset: Sha256
     base_uri: str
     base_fingerprint: Sha256
-    numerics: str
+    numerics: Numerics
     """Number format of the base that these measurements hold for."""
     task: TaskType
     evaluated: str

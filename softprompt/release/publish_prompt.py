@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from softprompt.artifact import PromptFile
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRequest
+from softprompt.numerics import Numerics
 from softprompt.recipe import Name
 from softprompt.release.blobs import mend_blobs, prompt_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, newest
@@ -21,7 +22,7 @@ from softprompt.release.planning.policy import ChannelPolicy, Desired, DesiredSh
 from softprompt.release.publisher import Publisher
 from softprompt.release.roots import current_trust_root
 from softprompt.release.signers import KeySource, open_signer
-from softprompt.release.statement import Approval, ChannelState, Generation, Numerics, Served, Share, Verdict
+from softprompt.release.statement import Approval, ChannelState, Generation, Served, Share, Verdict
 from softprompt.release.store import ObjectStore
 
 

@@ -13,13 +13,12 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
+from softprompt.numerics import Numerics
 from softprompt.recipe import Name
 from softprompt.release.in_toto import StatementType
 
 MAX_SKIPPED = 1000
 
-Numerics = Literal["float32", "bfloat16"]
-"""Number format that a base model is loaded in."""
 Verdict = Literal["passed", "undecided", "rejected"]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]

@@ -8,8 +8,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from softprompt.errors import InvalidRequest, SoftpromptError
+from softprompt.numerics import Numerics
 from softprompt.release.reader import Reader
 from softprompt.release.snapshot import Alarm, Snapshot
 from softprompt.serving.routing import Route, everything, names_on, route
@@ -37,7 +39,7 @@ class Follower:
         reader: Reader,
         base_fingerprint: str,
         *,
-        numerics: str = "",
+        numerics: Numerics | Literal[""] = "",
         pin: Callable[[Sequence[str], Snapshot], None] = lambda *_: None,
         on_alarms: Callable[[tuple[Alarm, ...]], None] = lambda _: None,
     ) -> None:

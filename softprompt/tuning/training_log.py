@@ -5,6 +5,7 @@ from typing import Literal
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.gate_specs import Criterion
+from softprompt.numerics import Numerics
 from softprompt.recipe import FairnessMethod, PromptKind, ValidationMetric
 
 
@@ -121,7 +122,7 @@ class TrainingLog(Document):
     base_digest_before: Sha256
     base_digest_after: Sha256
     embedding_rms: float
-    numerics: str
+    numerics: Numerics
     seconds: float
     tokens_per_second: float
     winner: int

@@ -5,6 +5,7 @@ from typing import Any
 
 from softprompt.artifact import Answer, PromptFile, TemplateExample
 from softprompt.errors import SoftpromptError
+from softprompt.numerics import FORMATS
 from softprompt.progress import MetricSink, tell
 from softprompt.recipe import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
@@ -120,7 +121,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         added_memory_share=share_of_full_fine_tuning(
             file.values.size,
             facts["total_parameters"],
-            2 if resolved.recipe.base_model.dtype == "bfloat16" else 4,
+            FORMATS[resolved.recipe.base_model.dtype].compute_bytes,
             num_basis_numbers=basis_numbers(file.values.shape) if training.optimiser == "soap" else 0,
         ),
         base_digest_before=facts["base_digest_before"],

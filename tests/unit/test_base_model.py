@@ -139,6 +139,15 @@ def test_a_tokenizer_without_end_token_is_refused(copy):
         load_text_side(copy)
 
 
+@pytest.mark.parametrize("load", [load_base_model, load_text_side])
+def test_files_that_are_quantised_already_are_refused_by_name(copy, load):
+    edit_json(copy / "config.json", quantization_config={"quant_method": "gptq", "bits": 4})
+    with pytest.raises(BaseModelUnavailable, match="quantised already") as caught:
+        load(copy)
+    assert "gptq" in str(caught.value)
+    assert "int8" in str(caught.value)
+
+
 def test_context_of_a_model_with_changing_frequencies_is_its_original_one(copy):
     rope = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 16}
     edit_json(copy / "config.json", rope_parameters=rope, original_max_position_embeddings=16)

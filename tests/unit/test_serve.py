@@ -19,7 +19,7 @@ def test_a_node_listens_on_loopback_unless_told_otherwise():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--dtype", "float16"), "--dtype"),
+        (("--dtype", "int3"), "--dtype expected: float32 or bfloat16 or float16 or int8 actual: int3"),
         (("--log-format", "xml"), "--log-format"),
         (("--bare-base", "base"), "by accident"),
         (("--tokens", "/nowhere/tokens.yaml"), "file of tokens"),

@@ -75,11 +75,10 @@ class Copy:
     """
 
     def __init__(self, method: Method, resolved: ResolvedRecipe, dataset: Path) -> None:
-        self.job, self.method = Job.load(resolved, dataset), method
+        self.job, self.method = Job.load(_in_float32(resolved), dataset), method
         asked = Candidate(learning_rate=RATES[method])
         self.training: TrainingSpec = resolved.recipe.training_of(asked)
         self.base = self.job.base
-        self.base.model.float()
         torch.manual_seed(self.training.seed)
         if method == "lora":
             add_lora(self.base)
@@ -133,3 +132,11 @@ class Copy:
 
     def _saved(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
+
+
+def _in_float32(resolved: ResolvedRecipe) -> ResolvedRecipe:
+    """The same recipe over a base that can be trained: small steps are lost in half precision, and integers have no gradient."""
+    recipe = resolved.recipe
+    return resolved.model_copy(
+        update={"recipe": recipe.model_copy(update={"base_model": recipe.base_model.model_copy(update={"dtype": "float32"})})}
+    )

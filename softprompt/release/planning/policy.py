@@ -17,9 +17,10 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, mod
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
+from softprompt.numerics import Numerics
 from softprompt.recipe import Name, PromptKind
 from softprompt.release.durable import read_if_there
-from softprompt.release.statement import Numerics, Served, Share
+from softprompt.release.statement import Served, Share
 from softprompt.yaml_reader import Model, read_yaml
 
 POLICY_FILE = "_policy.yaml"
