@@ -15,8 +15,8 @@ from transformers import PreTrainedModel, TorchAoConfig
 from softprompt.errors import UnsupportedBaseModel
 
 LEAST_QUANTISED_SHARE = 0.9
-"""Of the numbers outside embeddings and head; the rest are norms and biases. Below that a base has layers of another kind (GPT-2's
-`Conv1D`, fused experts), and `int8` would say what is not so."""
+"""Of the numbers outside embeddings and head; the rest are norms and biases. Below that a base has layers of another kind, as
+GPT-2's `Conv1D`, and `int8` would say what is not so."""
 
 
 def int8_weights() -> TorchAoConfig:
@@ -50,7 +50,7 @@ class _FrozenProduct(torch.autograd.Function):
 
 
 def freeze_quantised(model: PreTrainedModel, directory: Path) -> None:
-    """Let the quantised layers of a base keep their integers in training, in place.
+    """Let the quantised layers of a base keep their integers in training, and let its files go, in place.
 
     Raises:
         UnsupportedBaseModel: Most of its numbers are in layers that cannot be quantised.
@@ -70,6 +70,10 @@ def freeze_quantised(model: PreTrainedModel, directory: Path) -> None:
             actual=f"{quantised / max(1, inside):.0%}",
             hint="Set base_model.dtype (or --dtype) to bfloat16.",
         )
+    integers = {id(layer.weight) for layer in layers}
+    for parameter in model.parameters():
+        if id(parameter) not in integers:
+            parameter.data = parameter.data.clone()  # one that lies in a mapped file keeps the whole file in memory
 
 
 def is_quantised(layer: nn.Linear) -> bool:

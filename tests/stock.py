@@ -1,4 +1,4 @@
-"""The independent truth: stock PEFT over a copy of a base, in float64, with full logits and nothing of ours."""
+"""The independent truth: stock PEFT over a copy of a base, with full logits and nothing of ours."""
 
 import copy
 
@@ -14,17 +14,18 @@ class Stock:
     Args:
         base: Its model is copied.
         values: `[P, H]`, `[L, 2, P, N, D]`, or None.
+        as_it_is: In the base's own number format; else in float64.
     """
 
-    def __init__(self, base: FrozenBase, values: torch.Tensor | None) -> None:
+    def __init__(self, base: FrozenBase, values: torch.Tensor | None, *, as_it_is: bool = False) -> None:
         self.start = [base.model.config.decoder_start_token_id] if base.is_encoder_decoder else []
-        self.model = copy.deepcopy(base.model).double()
+        self.model = copy.deepcopy(base.model) if as_it_is else copy.deepcopy(base.model).double()
         self.weight, self.shape = None, None if values is None else values.shape
         if values is not None:
             task = "SEQ_2_SEQ_LM" if base.is_encoder_decoder else "CAUSAL_LM"
             self.model = get_peft_model(self.model, peft_config(values, task)).eval()
             self.weight = self.model.prompt_encoder["default"].embedding.weight
-            self.weight.data = fold(values).double()
+            self.weight.data = fold(values).to(self.model.dtype)
 
     def answer_logits(self, input_ids: list[int], answer: list[int]) -> torch.Tensor:
         """`[answer + 1, V]`: what the model says after the input and 0, 1, ... tokens of the answer."""

@@ -59,3 +59,11 @@ def test_a_node_without_a_generation_never_opens_its_port(llama_directory, monke
         options = ServeOptions(channel="laptop", base_uri=llama_directory.as_uri())
         with pytest.raises(VerificationFailed, match="no generation"), running_node(Settings.from_environment(), options):
             pytest.fail("it serves")
+
+
+def test_a_node_in_8_bits_runs(llama_directory):
+    with laptop(Settings.from_environment()):
+        options = ServeOptions(channel="laptop", base_uri=llama_directory.as_uri(), dtype="int8")
+        with running_node(Settings.from_environment(), options) as node:
+            assert node.engine.is_alive
+            assert node.follower._numerics == "int8"

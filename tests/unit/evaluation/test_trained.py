@@ -50,6 +50,18 @@ def test_lora_trains_adapters_only_and_few_numbers(scene):
     assert len(names) == 2 * 7 * 2, "two matrices for each of seven linear layers of two blocks"
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+@pytest.mark.parametrize("method", ["lora", "full_fine_tuning"])
+def test_a_copy_is_trained_in_float32_whatever_the_base_is_loaded_in(scene, method, dtype):
+    here = scene(method)
+    content = here.resolved.model_dump_json().replace('"dtype":"float32"', f'"dtype":"{dtype}"')
+    resolved = type(here.resolved).from_bytes(content.encode(), source="test")
+    assert resolved.recipe.base_model.dtype == dtype
+    copy = Copy(method, resolved, here.dataset)
+    assert {parameter.dtype for parameter in copy.base.model.parameters()} == {torch.float32}
+    assert {type(parameter) for parameter in copy.base.model.parameters()} == {torch.nn.Parameter}
+
+
 @torch.no_grad()
 def test_the_loss_is_the_models_own(scene):
     """Stock transformers, row by row."""

@@ -110,6 +110,12 @@ def test_evidence_is_in_the_store_and_named_by_the_generation(channel, make_prom
         ("", {"verdict": "rejected"}, "rejected by the evaluation gates"),
         ("", {"verdict": "undecided"}, "left undecided"),
         ("numerics: [bfloat16]", {}, "measured in float32"),
+        (
+            "numerics: [float32, int8]",
+            {"numerics": "bfloat16"},
+            "measured in bfloat16; the channel's fleet uses float32 and int8",
+        ),
+        ("", {"numerics": "int8"}, "measured in int8; the channel's fleet uses float32 and bfloat16"),
         ("kinds: [deep]", {}, "is a shallow prompt"),
         (f'bases: ["{"1" * 64}"]', {}, "which the policy does not allow"),
         ("names: [team-*]", {}, "only names like team-"),

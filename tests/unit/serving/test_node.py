@@ -125,12 +125,13 @@ def test_a_pinned_prompt_that_cannot_be_warmed_keeps_the_old_generation_and_says
         assert again.follower.snapshot.generation == 2, "nor did the bad one take the mark of the last good one"
 
 
-def test_a_channel_of_other_numerics_is_refused(channel):
-    channel.state({"colours": name(channel.prompt())}, numerics=("bfloat16",))
+@pytest.mark.parametrize(("allowed", "other"), [("bfloat16", "float32"), ("int8", "bfloat16"), ("float32", "int8")])
+def test_a_channel_of_other_numerics_is_refused(channel, allowed, other):
+    channel.state({"colours": name(channel.prompt())}, numerics=(allowed,))
     with pytest.raises(SoftpromptError, match="number format") as caught:
-        follow(channel, numerics="float32")
-    assert "--dtype bfloat16" in str(caught.value)
-    follow(channel, numerics="bfloat16")
+        follow(channel, numerics=other)
+    assert f"--dtype {allowed}" in str(caught.value)
+    follow(channel, numerics=allowed)
 
 
 def test_revoked_prompts_are_refused_at_once_even_if_the_generation_that_says_so_cannot_be_activated(channel):

@@ -15,13 +15,14 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, ServiceUnavailable, UnsupportedBaseModel
 from softprompt.release.store import open_store
-from softprompt.serve import ServeOptions, started_engine
+from softprompt.serve import ServeOptions, running_node, started_engine
 from softprompt.serving.bank import PromptBank, WarmPrompt
 from softprompt.serving.jobs import RankJob, Sampling
 from softprompt.serving.limits import Limits
 from softprompt.serving.scheduler import BatchEngine
 from softprompt.serving.vllm_backend import VllmEngine
 from softprompt.serving.vllm_calls import start_vllm
+from softprompt.settings import Settings
 from tests.serving_jobs import write
 from tests.serving_node import StatedChannel, alone, name, node_of, server_of
 from tests.stock import random_prompt
@@ -222,3 +223,12 @@ def test_a_node_is_started_on_it_by_name(base, llama_directory, llm, monkeypatch
     with engine:
         assert isinstance(engine, VllmEngine)
     assert asked == {"dtype": "float32", "max_num_seqs": 7}
+
+
+def test_8_bits_are_refused_by_name_before_a_base_is_loaded():
+    options = ServeOptions(channel="", base_uri="s3://nowhere/base", engine="vllm", dtype="int8")
+    with (
+        pytest.raises(InvalidRequest, match="vLLM quantises in ways of its own"),
+        running_node(Settings.from_environment(), options),
+    ):
+        pass
