@@ -14,6 +14,7 @@ from softprompt.deployment import laptop
 from softprompt.errors import SoftpromptError
 from softprompt.evaluation.evaluate import evaluate_prompt
 from softprompt.evaluation.gate_report import GateReport
+from softprompt.quantised import FrozenLinear
 from softprompt.release.planning.policy import LAPTOP_POLICY
 from softprompt.resolve import resolve_recipe
 from softprompt.run_channel import publish_run
@@ -33,16 +34,17 @@ from tests.serving_node import server_of
 class Tuned:
     """What a run leaves before it is published; without Ray, which is not what is tested here."""
 
-    def __init__(self, folder: Path, base: Path, kind: str, dtype: str) -> None:
-        self.folder, self.base, self.dtype = folder, base, dtype
+    def __init__(self, folder: Path, base: Path, kind: str) -> None:
+        self.folder, self.base = folder, base
         text = write_recipe(
             folder / "recipe.yaml", base, write_jsonl(folder / "rows.jsonl", colour_rows()), kind=kind
         ).read_text()
-        asked = text.replace(f'{{uri: "{base}"}}', f'{{uri: "{base}", dtype: {dtype}}}')
+        asked = text.replace(f'{{uri: "{base}"}}', f'{{uri: "{base}", dtype: int8}}')
         assert asked != text
         self.resolved = resolve_recipe(asked)
         validate_dataset(self.resolved, folder / "dataset", folder / "dataset.html")
         job = Job.load(self.resolved, folder / "dataset")
+        assert any(isinstance(layer, FrozenLinear) for layer in job.base.model.modules())
         state = run_population(job, PopulationState(), Workers(), lambda state, run: None)
         state.outcome = judge(job, state)
         facts = {"base_digest_before": "0" * 64, "base_digest_after": "0" * 64} | facts_of(job, Workers())
@@ -71,7 +73,7 @@ class Tuned:
 def test_from_recipe_to_answer(kind, tmp_path, llama_directory, monkeypatch):
     loaded = []
     monkeypatch.setattr("softprompt.ask.load_base_model", lambda *a, **k: loaded.append(k["dtype"]) or load_base_model(*a, **k))
-    tuned = Tuned(tmp_path, llama_directory, kind, "int8")
+    tuned = Tuned(tmp_path, llama_directory, kind)
     assert tuned.report.numerics == tuned.log.numerics == "int8"
     settings = Settings.from_environment()
     policy = settings.policies / "laptop" / "_policy.yaml"
