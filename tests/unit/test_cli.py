@@ -178,6 +178,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(doing):
         ("release", (), "import softprompt.promotion_watch, softprompt.channel_care, softprompt.deployment"),
         ("serving", ("torch",), "import softprompt.serve, softprompt.serving.http.app, softprompt.serving.scheduler"),
         ("serving", ("torch",), "import softprompt.serving.tracing; softprompt.serving.tracing.Tracing.from_environment()"),
+        ("serving", ("torch",), "import softprompt.quantised; softprompt.quantised.int8_weights()"),
     ],
 )
 def test_a_role_imports_only_what_its_image_has(role, besides, doing, tmp_path):
