@@ -14,16 +14,21 @@ from tests.cluster.s3_users import READ, WRITE, allow, as_environment, make_user
 
 SPLIT = {"reader": "fleet", "registry": "fleet", "reconciler": "release", "pipeline": "runs", "trainer": "runs"}
 """Duty -> which of the namespaces it is in."""
-# The policy takes a prompt out of use that nobody ever served, so there is something to publish.
+# The policy takes a prompt out of use that nobody ever served, so there is something to publish. Other tests crash nodes: the pod
+# may be started again, and finds what it made.
 SERVE_GIT = """
 set -e
-git init --quiet --bare --initial-branch=main /tmp/git/prompts.git
-git clone --quiet /tmp/git/prompts.git /tmp/work
-cd /tmp/work && git checkout --quiet -B main
-mkdir -p environments/laptop
-printf 'schema_version: 1\\nauthority: git\\nrevoked: ["%064d"]\\n' 0 > environments/laptop/_policy.yaml
-git add . && git -c user.name=tester -c user.email=tester@example.org commit --quiet -m 'Begin'
-git push --quiet origin main
+if [ ! -d /tmp/git ]; then
+    rm -rf /tmp/begun /tmp/work
+    git init --quiet --bare --initial-branch=main /tmp/begun/prompts.git
+    git clone --quiet /tmp/begun/prompts.git /tmp/work
+    cd /tmp/work && git checkout --quiet -B main
+    mkdir -p environments/laptop
+    printf 'schema_version: 1\\nauthority: git\\nrevoked: ["%064d"]\\n' 0 > environments/laptop/_policy.yaml
+    git add . && git -c user.name=tester -c user.email=tester@example.org commit --quiet -m 'Begin'
+    git push --quiet origin main
+    mv /tmp/begun /tmp/git
+fi
 exec git daemon --export-all --base-path=/tmp/git --listen=0.0.0.0 --port=9418
 """
 
