@@ -10,7 +10,7 @@ from softprompt.base_model import load_base_model
 from softprompt.fetch import fetch_base
 from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
-from tests.cluster.channel import Channel
+from tests import laptop_channel
 from tests.cluster.fleet import Fleet, prepare_namespace, trust_root_object
 from tests.cluster.kubernetes import an_object, restricted, wait_for
 
@@ -92,14 +92,13 @@ def asking_pod(name: str, fleet: Fleet, labels: dict[str, str]) -> dict:
     return an_object("v1", "Pod", name, namespace=fleet.namespace, labels=labels, spec=spec)
 
 
-def test_a_node_that_may_believe_nobody_is_never_ready_and_says_why(kubernetes, fleet, channel, tmp_path):
+def test_a_node_that_may_believe_nobody_is_never_ready_and_says_why(kubernetes, fleet, tmp_path):
     """Its trust root knows a channel of the same name, but with other keys."""
     bucket = f"other-{uuid.uuid4().hex[:12]}"
     client = s3_client(kubernetes.s3)
     client.create_bucket(Bucket=bucket)
-    other = Channel(tmp_path, S3Store(bucket, "", client), bucket, channel.base)
-    other.begin()
-    kubernetes.apply(trust_root_object(fleet.namespace, "other-trust-root", other.trust_root))
+    laptop_channel.begin(tmp_path, S3Store(bucket, "", client))
+    kubernetes.apply(trust_root_object(fleet.namespace, "other-trust-root", tmp_path / "root.json"))
     doubting = dataclasses.replace(fleet, name="softprompt-doubting", values={"trustRoot.name": "other-trust-root"}).install()
 
     def has_ended():
