@@ -40,6 +40,8 @@ CONCURRENCY = 32
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 """glibc keeps pieces below 32 MiB that were given back; those of a larger base's weights are larger."""
 TRAINED = ("shallow", 20)
+TIMED: list[Numerics] = [name for name in NUMERICS if name != "float16"]
+"""A training step in float16 takes a minute on a processor without arithmetic for it."""
 BATCH_ROWS, ROW_TOKENS = 8, 32
 
 
@@ -103,7 +105,7 @@ def serving(folder: Path, quick: bool) -> list[BenchRow]:
     """Tokens a second of a mixed batch."""
     systems = {}
     asked = requests(32 if quick else 64, len(PROMPTS))
-    for numerics in NUMERICS:
+    for numerics in TIMED:
         base = load_base_model(folder, dtype=numerics)
         systems[numerics] = Ours(base, [random_prompt(base, *prompt, seed) for seed, prompt in enumerate(PROMPTS)], CONCURRENCY)
 
@@ -116,7 +118,7 @@ def serving(folder: Path, quick: bool) -> list[BenchRow]:
 
 def training(folder: Path, quick: bool) -> list[BenchRow]:
     """Rows a second of training."""
-    steps = {numerics: step(load_base_model(folder, dtype=numerics)) for numerics in NUMERICS}
+    steps = {numerics: step(load_base_model(folder, dtype=numerics)) for numerics in TIMED}
 
     def train(numerics: Numerics) -> float:
         steps[numerics]()
@@ -128,14 +130,14 @@ def training(folder: Path, quick: bool) -> list[BenchRow]:
 
 def speeds(work: Callable[[Numerics], float], unit: str, name: str, repetitions: int) -> list[BenchRow]:
     """How much of `work` each format does in a processor second; in turns, after a first time that does not count."""
-    found: dict[str, list[float]] = {numerics: [] for numerics in NUMERICS}
+    found: dict[str, list[float]] = {numerics: [] for numerics in TIMED}
     for _ in range(1 + repetitions):
-        for numerics in NUMERICS:
+        for numerics in TIMED:
             began = time.process_time()
             done = work(numerics)
             found[numerics].append(done / (time.process_time() - began))
     median = {numerics: statistics.median(taken[1:]) for numerics, taken in found.items()}
-    return [BenchRow.compare(f"{numerics}: {name}", median[numerics], unit, median["float32"]) for numerics in NUMERICS]
+    return [BenchRow.compare(f"{numerics}: {name}", median[numerics], unit, median["float32"]) for numerics in TIMED]
 
 
 PARTS = {part.__name__: part for part in (memory, serving, training)}
