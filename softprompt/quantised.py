@@ -2,7 +2,7 @@
 
 A frozen weight needs no gradient, but what passes through it does. torchao's own product keeps, for the backward pass, each
 weight as the floats it was computed with, so that training over a quantised base would hold more than over one that is not.
-`FrozenLinear` keeps the integers and makes floats of them again, as QLoRA does (Dettmers et al. 2023).
+`FrozenLinear` keeps the integers and makes floats of them again, as QLoRA does (Dettmers et al. 2023): the same product, turned.
 """
 
 from pathlib import Path
@@ -46,7 +46,8 @@ class _FrozenProduct(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,), (gradient,) = context.saved_tensors, gradients
-        return gradient @ weight.dequantize(gradient.dtype), None, None
+        factors = weight.scale.flatten().to(gradient.dtype)
+        return (gradient * factors) @ weight.qdata.to(gradient.dtype), None, None
 
 
 def freeze_quantised(model: PreTrainedModel, directory: Path) -> None:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -40,8 +41,8 @@ CONCURRENCY = 32
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "1000000"}
 """glibc keeps pieces below 32 MiB that were given back; those of a larger base's weights are larger."""
 TRAINED = ("shallow", 20)
-TIMED: list[Numerics] = [name for name in NUMERICS if name != "float16"]
-"""A training step in float16 takes a minute on a processor without arithmetic for it."""
+MEASURED: list[Numerics] = [name for name in NUMERICS if name != "float16"]
+"""float16 takes the memory of bfloat16, and a training step in it a minute where a processor has no arithmetic for it."""
 BATCH_ROWS, ROW_TOKENS = 8, 32
 
 
@@ -59,14 +60,14 @@ def write_base(folder: Path) -> Path:
 def memory(folder: Path, _: bool) -> list[BenchRow]:
     """MiB: the base at rest, the most while it was loaded, the most that a training step adds."""
     found: dict[str, list[float]] = {}
-    for numerics in NUMERICS:
+    for numerics in MEASURED:
         call = [sys.executable, "-m", "tests.bench.number_formats", "--memory-of", numerics, str(folder)]
         done = subprocess.run(call, capture_output=True, text=True, check=True, env=os.environ | GIVEN_BACK)
         found[numerics] = json.loads(done.stdout.splitlines()[-1])
     names = ("the base at rest", "the most while it is loaded", f"the most that a step of {BATCH_ROWS} rows adds")
     return [
         BenchRow.compare(f"{numerics}: {name}", value, "MiB", baseline)
-        for numerics in NUMERICS
+        for numerics in MEASURED
         for name, value, baseline in zip(names, found[numerics], found["float32"], strict=True)
     ]
 
@@ -105,20 +106,22 @@ def serving(folder: Path, quick: bool) -> list[BenchRow]:
     """Tokens a second of a mixed batch."""
     systems = {}
     asked = requests(32 if quick else 64, len(PROMPTS))
-    for numerics in TIMED:
+    for numerics in MEASURED:
         base = load_base_model(folder, dtype=numerics)
         systems[numerics] = Ours(base, [random_prompt(base, *prompt, seed) for seed, prompt in enumerate(PROMPTS)], CONCURRENCY)
 
     def serve(numerics: Numerics) -> float:
-        with systems[numerics].engine:
-            return float(sum(map(len, systems[numerics].serve(asked))))
+        return float(sum(map(len, systems[numerics].serve(asked))))
 
-    return speeds(serve, "tokens/s", f"{len(PROMPTS)} prompts, {CONCURRENCY} at once", 1)
+    with ExitStack() as running:
+        for system in systems.values():
+            running.enter_context(system.engine)
+        return speeds(serve, "tokens/s", f"{len(PROMPTS)} prompts, {CONCURRENCY} at once", 1 if quick else 3)
 
 
 def training(folder: Path, quick: bool) -> list[BenchRow]:
     """Rows a second of training."""
-    steps = {numerics: step(load_base_model(folder, dtype=numerics)) for numerics in TIMED}
+    steps = {numerics: step(load_base_model(folder, dtype=numerics)) for numerics in MEASURED}
 
     def train(numerics: Numerics) -> float:
         steps[numerics]()
@@ -130,14 +133,14 @@ def training(folder: Path, quick: bool) -> list[BenchRow]:
 
 def speeds(work: Callable[[Numerics], float], unit: str, name: str, repetitions: int) -> list[BenchRow]:
     """How much of `work` each format does in a processor second; in turns, after a first time that does not count."""
-    found: dict[str, list[float]] = {numerics: [] for numerics in TIMED}
+    found: dict[str, list[float]] = {numerics: [] for numerics in MEASURED}
     for _ in range(1 + repetitions):
-        for numerics in TIMED:
+        for numerics in MEASURED:
             began = time.process_time()
             done = work(numerics)
             found[numerics].append(done / (time.process_time() - began))
     median = {numerics: statistics.median(taken[1:]) for numerics, taken in found.items()}
-    return [BenchRow.compare(f"{numerics}: {name}", median[numerics], unit, median["float32"]) for numerics in TIMED]
+    return [BenchRow.compare(f"{numerics}: {name}", median[numerics], unit, median["float32"]) for numerics in MEASURED]
 
 
 PARTS = {part.__name__: part for part in (memory, serving, training)}
