@@ -278,8 +278,8 @@ def test_rows_are_validated_and_answered_over_ray_as_they_are_here(place, resolv
 
 
 GENTLE = "learning_rate: 0.003"
-"""A rate at which the training itself does not make much of a rounding: at the default, 30 times as high, the last bits that one
-worker and two differ in are another prompt after 300 steps, which is as good."""
+"""A rate at which the training itself does not make much of a rounding. At the default, 300 times as high, the last bits in which
+one worker and two differ lead to another prompt (docs/reliability.md)."""
 
 
 @pytest.mark.cluster_soak
