@@ -75,6 +75,7 @@ bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.readers
 	$(BIN)/python -m tests.bench.serve --quick
 	$(BIN)/python -m tests.bench.swap --quick
+	$(BIN)/python -m tests.bench.number_formats --quick
 	$(BIN)/python -m tests.bench.release --quick
 
 base: $(VENV)/.base ## Pretrain the embedded base model again, into build/base (about five minutes)
