@@ -277,25 +277,33 @@ def test_rows_are_validated_and_answered_over_ray_as_they_are_here(place, resolv
     place.wait_until_clean()
 
 
-GENTLE = "learning_rate: 0.003"
-"""A rate at which the training itself does not make much of a rounding. At the default, 300 times as high, the last bits in which
-one worker and two differ lead to another prompt (docs/reliability.md)."""
+GENTLE = "steps: 600, validate_every_steps: 20, batch_size: 128, learning_rate: 0.003"
+"""Minutes of training, at a rate at which it does not make much of a rounding. At the default, 300 times as high, the last bits
+in which one worker and two differ lead to another prompt (docs/reliability.md)."""
+GROUP_SIZE = "grep -hoE 'Started training worker group of size [0-9]+' /tmp/ray/session_latest/logs/job-driver-*.log | tail -1"
+
+
+def group_size(place):
+    """How many workers take part in the training that runs, as Ray Train's controller told the driver."""
+    (head,) = place.ray_pods("head")
+    within = ("kubectl", "exec", head, "--namespace", place.namespace, "--container", "ray-head")
+    return int((place.kubernetes.run(*within, "--", "sh", "-c", GROUP_SIZE).split() or ["0"])[-1])
 
 
 @pytest.mark.cluster_soak
 def test_a_training_grows_when_there_is_room_and_its_losses_stay_the_same_within_1e_5(place, dataset):
-    here = tuned_here(place, recipe_with(f"{TRAINING}, {GENTLE}, num_workers: 2"), "gentle")
-    training = Training(place, recipe_with(f"{TRAINING}, {GENTLE}, num_workers: [1, 2]"), dataset)
-    training.reach(60)
-    wait_for(lambda: len(place.ray_pods("worker")) == 2, "the autoscaler has added a worker", timeout_seconds=300)
+    here = tuned_here(place, recipe_with(f"{GENTLE}, num_workers: 2"), "gentle")
+    training = Training(place, recipe_with(f"{GENTLE}, num_workers: [1, 2]"), dataset)
+    training.reach(20)
+    assert group_size(place) == 1, "the second pod is the autoscaler's"
+    wait_for(lambda: group_size(place) == 2, "the training has grown", timeout_seconds=300, every_seconds=3)
+    training._say("two workers")
     training.lose("worker")
-    log, tensor = training.finish()
-    assert log.index("runs with 1 workers") < log.index("runs with 2 workers")
-    assert losses(training.steps.output("tune_prompt", "training_log")) == pytest.approx(
-        losses((here / "log").read_bytes()), rel=1e-5
-    )
+    _, tensor = training.finish()
+    there = losses(training.steps.output("tune_prompt", "training_log"))
+    assert there == pytest.approx(losses((here / "log").read_bytes()), rel=1e-5)
     values, expected = (load(found)["prompt_embeddings"] for found in (tensor, (here / "prompt" / TENSOR).read_bytes()))
-    assert np.linalg.norm(values - expected) <= 1e-4 * np.linalg.norm(expected)
+    assert np.linalg.norm(values - expected) <= 1e-3 * np.linalg.norm(expected)
 
 
 def losses(log):

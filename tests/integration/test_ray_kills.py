@@ -52,7 +52,9 @@ class Place:
 
     def train(self, run_id, sink, resolved=None):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600")
+            # A busy machine is slow to start workers. An elastic training waits so long for a node that is gone, too, before it
+            # takes those that are left.
+            patch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "600" if resolved is None else "20")
             patch.setenv("OMP_NUM_THREADS", "1")  # fixed threads: sums in one order
             resolved, storage = resolved or self.resolved, str(self.folder / "storage")
             return train_on_ray(resolved, self.dataset, sink, run_id=run_id, storage=storage)
