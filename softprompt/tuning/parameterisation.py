@@ -97,6 +97,11 @@ def parameterise(spec: PromptSpec, start: Tensor, scale: Tensor, seed: int) -> D
     return kind(start, scale, spec.bottleneck, seed)
 
 
+def num_trained(state: dict[str, Tensor]) -> int:
+    """Numbers that the optimiser changes, a network's own among them, of a parameterisation's `state_dict()`."""
+    return sum(values.numel() for name, values in state.items() if name in ("offset", *NETWORK))
+
+
 def _by_token(values: Tensor) -> Tensor:
     """`[P, H]` as it is, `[L, 2, P, N, D]` as `[P, L * 2 * N * D]`."""
     return values if values.ndim == 2 else values.permute(2, 0, 1, 3, 4).flatten(1)

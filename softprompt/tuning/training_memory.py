@@ -28,12 +28,12 @@ def basis_numbers(shape: Sequence[int]) -> int:
 
 
 def share_of_full_fine_tuning(
-    prompt_numbers: int, base_parameters: int, base_bytes: int = 4, *, num_basis_numbers: int = 0
+    num_trained: int, base_parameters: int, base_bytes: int = 4, *, num_basis_numbers: int = 0
 ) -> float:
     """A prompt's training state over that of training the whole base.
 
     Args:
-        prompt_numbers: Numbers of one candidate: `P * H` (shallow) or `L * 2 * P * N * D` (deep).
+        num_trained: Numbers of one candidate: `P * H` (shallow) or `L * 2 * P * N * D` (deep), and those of a network.
         base_parameters: Parameters of the base, tied ones once.
         base_bytes: Of one parameter, and so of its gradient: 4 for float32, 2 for bfloat16.
         num_basis_numbers: What the prompt's optimiser keeps beside Adam's moments, float32.
@@ -46,4 +46,4 @@ def share_of_full_fine_tuning(
     """
     if base_parameters < 1:
         raise ValueError(f"a base model has parameters, got {base_parameters}")
-    return (training_state_bytes(prompt_numbers) + 4 * num_basis_numbers) / training_state_bytes(base_parameters, base_bytes)
+    return (training_state_bytes(num_trained) + 4 * num_basis_numbers) / training_state_bytes(base_parameters, base_bytes)

@@ -11,6 +11,7 @@ from softprompt.recipe import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of
+from softprompt.tuning.parameterisation import num_trained
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import train_on_ray
 from softprompt.tuning.ray_worker import STEP
@@ -119,7 +120,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         trainable_parameters=file.values.size,
         total_parameters=facts["total_parameters"],
         added_memory_share=share_of_full_fine_tuning(
-            file.values.size,
+            num_trained(state.winner.loop.parameters),
             facts["total_parameters"],
             FORMATS[resolved.recipe.base_model.dtype].compute_bytes,
             num_basis_numbers=basis_numbers(file.values.shape) if training.optimiser == "soap" else 0,

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from softprompt.engine.prompts import SoftPrompt
+from softprompt.recipe import PromptSpec
+from softprompt.tuning.parameterisation import num_trained, parameterise
 from softprompt.tuning.training_memory import share_of_full_fine_tuning, training_state_bytes
 from tests.families import tiny_base
 
@@ -25,6 +27,13 @@ def test_the_share_is_that_of_real_optimisers(family):
     assert held == training_state_bytes(prompt.values.numel())
     full = held_bytes(list(base.model.requires_grad_(True).parameters()))
     assert share_of_full_fine_tuning(prompt.values.numel(), base.num_parameters) == pytest.approx(held / full)
+
+
+def test_a_network_counts_too():
+    module = parameterise(PromptSpec(reparameterisation="mlp", bottleneck=8), torch.zeros(4, 16), torch.ones(()), 0)
+    everything = [*module.parameters()]
+    held = sum(12 * parameter.numel() for parameter in everything)
+    assert training_state_bytes(num_trained(module.state_dict())) == held > training_state_bytes(4 * 16)
 
 
 def test_half_the_bytes_of_a_gradient_raise_the_share():
