@@ -38,6 +38,15 @@ def test_defaults_are_filled_in():
     assert recipe.gates[0].name == "accuracy_at_least_0.8"
 
 
+def test_a_long_deep_prompt_learns_at_a_smaller_rate():
+    recipe = read(GOOD)
+    rates = [recipe.training_of(Candidate(num_tokens=length)).learning_rate for length in (None, 1, 20, 80, 320)]
+    assert rates == [0.27, 0.27, 0.27, 0.135, 0.0675]
+    assert recipe.training_of(Candidate(num_tokens=80, learning_rate=0.5)).learning_rate == 0.5
+    shallow = read(GOOD.replace("kind: deep", "kind: shallow"))
+    assert {shallow.training_of(Candidate(num_tokens=length)).learning_rate for length in (1, 100, 400)} == {1.0}
+
+
 WRONG = {
     "a typo": ("num_tokens: 20", "num_token: 20", "r.yaml:13: prompt.num_token: unknown key; did you mean num_tokens?"),
     "a missing key": ("name: support-triage\n", "", "name: is missing"),
