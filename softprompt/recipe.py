@@ -35,7 +35,7 @@ RowAction = Literal["refuse", "drop", "warn", "ignore"]
 SetAction = Literal["refuse", "warn", "ignore"]
 
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
-LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.27}
+LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.18}
 OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap"}
 """What was best on Banking77 (docs/tuning-log.md)."""
 FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
@@ -350,8 +350,8 @@ class TrainingSpec(Document):
     2024), Adam in the basis of each head's gradients. Default: `soap` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
-    is usual there, a step. Default: 1 for a shallow prompt; for the keys of a deep one 0.27, beyond 20 tokens falling with the
-    root of their number (64: 0.15); its values move three times as far."""
+    is usual there, a step. Default: 1 for a shallow prompt; 0.18 for the keys of a deep one, whose values move three times
+    as far."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay, relative to the learning rate."""
     max_gradient_norm: float | None = Field(default=None, gt=0)
@@ -516,7 +516,7 @@ class Recipe(Document):
 
     def training_of(self, candidate: Candidate) -> TrainingSpec:
         """The training with a candidate's wishes, learning rate and warm-up filled in."""
-        rate = candidate.learning_rate or self.training.learning_rate or self._default_rate(candidate)
+        rate = candidate.learning_rate or self.training.learning_rate or LEARNING_RATES[self.prompt.kind]
         warmup = self.training.steps // 10 if self.training.warmup_steps is None else None
         fairness = self._fairness_of(candidate)
         optimiser = self.training.optimiser or OPTIMISERS[self.prompt.kind]
@@ -528,12 +528,6 @@ class Recipe(Document):
             "fairness": fairness,
         }
         return self.training.model_copy(update={key: value for key, value in given.items() if value is not None})
-
-    def _default_rate(self, candidate: Candidate) -> float:
-        """A long deep prompt moves less a step: what its tokens add to attention grows with the root of their number."""
-        kind, num_tokens = self.prompt.kind, self.prompt_of(candidate).num_tokens
-        shorter = NUM_TOKENS[kind] / max(num_tokens, NUM_TOKENS[kind]) if kind == "deep" else 1.0
-        return LEARNING_RATES[kind] * float(shorter**0.5)
 
     def _fairness_of(self, candidate: Candidate) -> FairnessSpec | None:
         spec = self.training.fairness
