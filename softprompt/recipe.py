@@ -35,7 +35,7 @@ RowAction = Literal["refuse", "drop", "warn", "ignore"]
 SetAction = Literal["refuse", "warn", "ignore"]
 
 NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
-LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.18}
+LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap"}
 """What was best on Banking77 (docs/tuning-log.md)."""
 FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
@@ -350,7 +350,7 @@ class TrainingSpec(Document):
     2024), Adam in the basis of each head's gradients. Default: `soap` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
-    is usual there, a step. Default: 1 for a shallow prompt; 0.18 for the keys of a deep one, whose values move three times
+    is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
     as far."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Decoupled weight decay, relative to the learning rate."""

@@ -160,6 +160,7 @@ def test_a_rayjob_with_two_workers_tunes_the_prompt_of_two_workers_here(place, r
     assert f"step {STEPS}/{STEPS}" in log, "its log is the step's"
 
 
+@pytest.mark.cluster_soak
 def test_a_training_that_loses_a_worker_then_its_head_then_its_step_ends_with_the_same_prompt(
     place, resolved, dataset, reference
 ):

@@ -40,7 +40,7 @@ def test_defaults_are_filled_in():
 
 def test_the_rate_is_the_candidates_the_trainings_or_the_kinds():
     deep, shallow = read(GOOD), read(GOOD.replace("kind: deep", "kind: shallow"))
-    assert [recipe.training_of(Candidate()).learning_rate for recipe in (deep, shallow)] == [0.18, 1.0]
+    assert [recipe.training_of(Candidate()).learning_rate for recipe in (deep, shallow)] == [0.12, 1.0]
     assert deep.training_of(Candidate(learning_rate=0.5)).learning_rate == 0.5
 
 
