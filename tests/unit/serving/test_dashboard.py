@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -28,7 +29,11 @@ def test_each_series_has_a_panel_and_each_panel_its_series(llama_directory, tmp_
     with node_of(channel) as node, server_of(node) as url:
         assert httpx.post(f"{url}/v1/completions", json={"model": "colours", "prompt": "ruby"}).status_code == 200
         node.metrics.on_shadow("colours", shadow.digest, "agreed")
+        until = time.monotonic() + 30
         said = series(node.metrics.text().decode())
+        while "softprompt_requests_total" not in said and time.monotonic() < until:  # counted once the answer has left
+            time.sleep(0.01)
+            said = series(node.metrics.text().decode())
     health = Health("live")
     health.saw(Seen(outcome="refused", generation=1, commit="", expires=0.0))
     said |= series(generate_latest(health.registry).decode())
