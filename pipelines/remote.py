@@ -74,11 +74,10 @@ class Server:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a server is asked to run, once or again and again.
+    """How a package is to be run, once or again and again.
 
     Attributes:
-        package: What `softprompt compile` wrote.
-        arguments: Pipeline parameters.
+        arguments: Pipeline parameters; `recipe` is a packaged name or the YAML text.
         name: Of the run.
         experiment: Made unless it is there.
         service_account: That all its steps run as; empty: the server's default.
@@ -86,7 +85,6 @@ class RunRequest:
         use_cache: Take results of earlier steps with the same inputs, where the pipeline allows it.
     """
 
-    package: Path
     arguments: Mapping[str, Any]
     name: str
     experiment: str
@@ -142,24 +140,27 @@ class Kubeflow:
         with self._talking():
             self._client = _client(server)
 
-    def start(self, request: RunRequest) -> str:
+    def start(self, package: Path, request: RunRequest) -> str:
         """Start a run; returns its id.
+
+        Args:
+            package: What `softprompt compile` wrote.
+            request: How to run it.
 
         Raises:
             PipelinesUnavailable: The server does not answer, or refuses.
             InvalidRequest: It does not accept the run.
         """
         with self._talking():
-            run = self._client.run_pipeline(
-                self._experiment(request.experiment), request.name, str(request.package), **request.options()
-            )
+            run = self._client.run_pipeline(self._experiment(request.experiment), request.name, str(package), **request.options())
         return str(run.run_id)
 
-    def repeat(self, request: RunRequest, *, cron: str = "", every_seconds: int = 0) -> str:
+    def repeat(self, package: Path, request: RunRequest, *, cron: str = "", every_seconds: int = 0) -> str:
         """Have a run started again and again, one at a time; returns the id of the recurring run.
 
         Args:
-            request: What to run; there may be only one recurring run of its name in its experiment.
+            package: As in `start`.
+            request: How to run it; there may be only one recurring run of its name in its experiment.
             cron: When, in KFP's six fields (seconds first); empty: `every_seconds`.
             every_seconds: How often.
 
@@ -179,7 +180,7 @@ class Kubeflow:
             made = self._client.create_recurring_run(
                 experiment_id,
                 request.name,
-                pipeline_package_path=str(request.package),
+                pipeline_package_path=str(package),
                 cron_expression=cron or None,
                 interval_second=every_seconds or None,
                 max_concurrency=1,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from softprompt.errors import BaseModelUnavailable, FingerprintMismatch
 from softprompt.fingerprint import fingerprint as compute_fingerprint
 from softprompt.fingerprint import weight_files
-from softprompt.numerics import FORMATS, NUMERICS, Numerics
+from softprompt.numerics import FORMATS, UNQUANTISED, Numerics
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ def require_packages(dtype: Numerics) -> None:
             "Quantised weights need the package torchao, which is not installed.",
             where="base_model.dtype (or --dtype)",
             actual=dtype,
-            expected=" or ".join(name for name in NUMERICS if not FORMATS[name].quantised),
+            expected=" or ".join(UNQUANTISED),
             hint="pip install 'softprompt[quantised]', or take one of the others.",
         )
 

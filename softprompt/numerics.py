@@ -36,6 +36,7 @@ FORMATS: dict[Numerics, NumberFormat] = {
     "int8": NumberFormat("bfloat16", "int8"),
 }
 NUMERICS: tuple[Numerics, ...] = tuple(FORMATS)
+UNQUANTISED: tuple[Numerics, ...] = tuple(name for name in NUMERICS if not FORMATS[name].quantised)
 
 
 def parse_numerics(name: str, where: str) -> Numerics:

@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.remote import Kubeflow
+from pipelines.remote import Kubeflow, RunRequest
 from softprompt.deployment import channel_reader
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, SoftpromptError
@@ -204,14 +204,13 @@ def retune_there(
     runs: dict[str, str] = {}
     results: dict[str, RetuneResult] = {}
     for retuning in retunings:
-        wish = Wish(
+        request = RunRequest(
             arguments={"recipe": retuning.text},
-            recipe=retuning.recipe,
             experiment=retuning.name,
             name=f"{retuning.name} on {retuning.recipe.base_model.uri}",
-            package=package,
             service_account=service_account,
         )
+        wish = Wish(recipe=retuning.recipe, request=request, package=package)
         try:
             runs[retuning.name] = start(kubeflow, wish)
         except SoftpromptError as error:

@@ -12,7 +12,7 @@ from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.deployment import channel_reader
 from softprompt.errors import InvalidRequest
 from softprompt.fetch import fetch_base
-from softprompt.numerics import FORMATS, NUMERICS, Numerics
+from softprompt.numerics import FORMATS, UNQUANTISED, Numerics
 from softprompt.release.s3_client import parse_s3_uri
 from softprompt.settings import Settings
 
@@ -139,7 +139,7 @@ def _check_engine(options: ServeOptions) -> None:
         raise InvalidRequest(
             "vLLM quantises in ways of its own, with which no prompt of this channel was measured.",
             where="--engine vllm",
-            expected=" or ".join(name for name in NUMERICS if not FORMATS[name].quantised),
+            expected=" or ".join(UNQUANTISED),
             actual=f"--dtype {options.dtype}",
             hint="Serve with --engine batch, or in another number format that the channel allows.",
         )

@@ -33,24 +33,14 @@ class Wish:
     """What somebody wants of a cluster.
 
     Attributes:
-        arguments: Pipeline parameters; `recipe` is a packaged name or the YAML text.
         recipe: The recipe with its overrides.
-        experiment: Of the run in KFP.
-        name: Of the run in KFP.
+        request: What the server is asked for.
         package: What to run; None: the pipeline of this version, with the usual pods and the policy of the recipe's channel.
-        service_account: That all its steps run as; empty: the server's default.
-        pipeline_root: Where KFP puts artifacts; empty: the server's default.
-        use_cache: Take results of earlier steps with the same inputs.
     """
 
-    arguments: Mapping[str, Any]
     recipe: Recipe
-    experiment: str
-    name: str
+    request: RunRequest
     package: Path | None = None
-    service_account: str = ""
-    pipeline_root: str = ""
-    use_cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,13 +67,14 @@ class Outcome:
         return EXIT_CODES.get(self.verdict, 0)
 
 
-def wish_for(recipe: str, overrides: Mapping[str, Any], **how: Any) -> Wish:
+def wish_for(recipe: str, overrides: Mapping[str, Any], *, package: Path | None = None, **how: Any) -> Wish:
     """What to send for a recipe, checked before anything is sent.
 
     Args:
         recipe: A packaged name, or a file here, whose text is sent.
         overrides: Pipeline parameters other than the recipe; empty values change nothing.
-        **how: Further fields of `Wish`; `experiment` and `name` have defaults.
+        package: As in `Wish`.
+        **how: Further fields of `RunRequest`; `experiment` and `name` have defaults.
 
     Raises:
         InvalidRecipe: It is wrong, too long, or names files of this machine, which no pod can read.
@@ -105,14 +96,15 @@ def wish_for(recipe: str, overrides: Mapping[str, Any], **how: Any) -> Wish:
         )
     sent = recipe if packaged else text.rstrip("\n") + "\n"
     named = {"experiment": wished.name, "name": f"{wished.name} {time.strftime('%Y-%m-%d %H:%M:%S')}"}
-    given = {key: value for key, value in how.items() if value not in ("", None)}
-    return Wish(arguments={"recipe": sent} | dict(overrides), recipe=wished, **(named | given))
+    given = {key: value for key, value in how.items() if value != ""}
+    request = RunRequest(arguments={"recipe": sent} | dict(overrides), **(named | given))
+    return Wish(recipe=wished, request=request, package=package)
 
 
 def start(kubeflow: Kubeflow, wish: Wish) -> str:
     """Start a run; returns its id. Raises as `Kubeflow.start` does."""
-    with _request(wish) as request:
-        return kubeflow.start(request)
+    with _package(wish) as package:
+        return kubeflow.start(package, wish.request)
 
 
 def repeat(kubeflow: Kubeflow, wish: Wish, *, every: str = "", cron: str = "") -> str:
@@ -127,8 +119,9 @@ def repeat(kubeflow: Kubeflow, wish: Wish, *, every: str = "", cron: str = "") -
     Raises:
         InvalidRequest: The time cannot be read, or there is such a recurring run.
     """
-    with _request(wish) as request:
-        return kubeflow.repeat(request, cron=with_seconds(cron) if cron else "", every_seconds=seconds_of(every) if every else 0)
+    at, seconds = with_seconds(cron) if cron else "", seconds_of(every) if every else 0
+    with _package(wish) as package:
+        return kubeflow.repeat(package, wish.request, cron=at, every_seconds=seconds)
 
 
 def watch(
@@ -174,21 +167,6 @@ def with_seconds(cron: str) -> str:
             actual=cron,
         )
     return " ".join(["0", *fields] if len(fields) == 5 else fields)
-
-
-@contextmanager
-def _request(wish: Wish) -> Iterator[RunRequest]:
-    """What the server is asked for; its package is there as long as this is entered."""
-    with _package(wish) as package:
-        yield RunRequest(
-            package=package,
-            arguments=wish.arguments,
-            name=wish.name,
-            experiment=wish.experiment,
-            service_account=wish.service_account,
-            pipeline_root=wish.pipeline_root,
-            use_cache=wish.use_cache,
-        )
 
 
 @contextmanager

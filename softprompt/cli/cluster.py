@@ -166,17 +166,24 @@ def submit(
             "prompt_kind": kind,
             "seed": seed,
         }
-        how = {"package": package, "service_account": service_account, "pipeline_root": pipeline_root, "use_cache": cache}
-        wish = wish_for(recipe, overrides, experiment=experiment, name=name or ("retrain" if every or cron else ""), **how)
+        wish = wish_for(
+            recipe,
+            overrides,
+            package=package,
+            experiment=experiment,
+            name=name or ("retrain" if every or cron else ""),
+            service_account=service_account,
+            pipeline_root=pipeline_root,
+            use_cache=cache,
+        )
         kubeflow = Kubeflow(Server(host=host, ui=ui, namespace=namespace, token_file=token_file))
         if every or cron:
             made = repeat(kubeflow, wish, every=every, cron=cron)
-            _print_facts(
-                {"recurring run": f"{wish.name} in experiment {wish.experiment}", "id": made, "server": kubeflow.server.url}
-            )
+            what = f"{wish.request.name} in experiment {wish.request.experiment}"
+            _print_facts({"recurring run": what, "id": made, "server": kubeflow.server.url})
             return
         run_id = start(kubeflow, wish)
-        _print_facts({"run": wish.name, "page": kubeflow.server.page_of(run_id)})
+        _print_facts({"run": wish.request.name, "page": kubeflow.server.page_of(run_id)})
         if watch:
             outcome = _watch(kubeflow, run_id)
             if json_file:

@@ -198,7 +198,7 @@ def test_a_failed_run_ends_with_5_and_names_the_step(recipe, quick, short):
 def test_a_run_that_somebody_ended_is_told_as_that(quick, package):
     with kfp_server(looks=[{"run": "CANCELED", "tune-prompt": "FAILED"}]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
+        run_id = kubeflow.start(package, RunRequest(arguments={}, name="x", experiment="e"))
         with pytest.raises(RunFailed, match="ended by somebody"):
             follow(kubeflow, run_id, STEPS, lambda event: None)
 
@@ -206,14 +206,14 @@ def test_a_run_that_somebody_ended_is_told_as_that(quick, package):
 def test_a_server_that_is_away_for_a_while_is_waited_for(quick, package):
     with kfp_server(looks=[{"run": "SUCCEEDED", **DONE}], failures=[503, 502, 500]) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
+        run_id = kubeflow.start(package, RunRequest(arguments={}, name="x", experiment="e"))
         assert follow(kubeflow, run_id, STEPS, lambda event: None).state == "SUCCEEDED"
 
 
 def test_a_server_that_stays_away_is_given_up(quick, package):
     with kfp_server(failures=[503] * 5) as server:
         kubeflow = Kubeflow(Server(host=server.url))
-        run_id = kubeflow.start(RunRequest(package=package, arguments={}, name="x", experiment="e"))
+        run_id = kubeflow.start(package, RunRequest(arguments={}, name="x", experiment="e"))
         with pytest.raises(PipelinesUnavailable, match="failed"):
             follow(kubeflow, run_id, STEPS, lambda event: None, patience_seconds=0)
 
@@ -270,7 +270,7 @@ def test_what_the_server_refuses_is_said_in_its_words(recipe, quick, package):
             "unknown": ({"unknown": 1}, "not required by pipeline"),
         }.values():
             with pytest.raises(InvalidRequest) as refused:
-                kubeflow.start(RunRequest(package=package, arguments=parameters, name="x", experiment="e"))
+                kubeflow.start(package, RunRequest(arguments=parameters, name="x", experiment="e"))
             assert reason in refused.value.actual
 
 
