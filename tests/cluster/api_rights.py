@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.cluster.kubernetes import Kubernetes, wait_for
+from tests.cluster.kubernetes import Kubernetes
+from tests.waiting import wait_for
 
 METHODS = {
     "create": "POST",

@@ -3,14 +3,13 @@
 import base64
 import json
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from softprompt.release.s3_client import S3Access
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,12 +105,3 @@ def restricted(**container: object) -> dict[str, Any]:
         "readOnlyRootFilesystem": True,
     }
     return {"imagePullPolicy": "IfNotPresent", "securityContext": safe, **container}
-
-
-def wait_for(look: "Callable[[], Any]", what: str, *, timeout_seconds: float, every_seconds: float = 0.5) -> Any:
-    """What `look` gives, once that is true."""
-    deadline = time.monotonic() + timeout_seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {timeout_seconds:g} s: {what}"
-        time.sleep(every_seconds)
-    return found

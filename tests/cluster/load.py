@@ -11,7 +11,8 @@ from typing import Any
 
 from softprompt.artifact import PromptFile
 from tests.cluster.fleet import Fleet
-from tests.cluster.kubernetes import an_object, restricted, wait_for
+from tests.cluster.kubernetes import an_object, restricted
+from tests.waiting import wait_for
 
 CLIENT = Path(__file__).with_name("load_client.py")
 TEXTS = ("ruby", "cherry", "sky", "a leaf of grass", "sapphire", "tomato")

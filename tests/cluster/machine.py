@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.cluster.kubernetes import ROOT, Kubernetes, wait_for
+from tests.cluster.kubernetes import ROOT, Kubernetes
 from tests.cluster.locks import is_free, lock
+from tests.waiting import wait_for
 
 PROGRAMS = ROOT.parent / "shared" / "cluster"
 STATE = Path(os.environ.get("SOFTPROMPT_CLUSTER", "/var/lib/softprompt-cluster"))

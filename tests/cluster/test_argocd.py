@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.kubernetes import ROOT, Kubernetes, an_object, wait_for
+from tests.cluster.kubernetes import ROOT, Kubernetes, an_object
 from tests.cluster.locks import lock
 from tests.cluster.machine import PROGRAMS
 from tests.cluster.promotion_site import TOKEN, Site, promotion_site
 from tests.promotion import IDENTITY, empty_registry
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 OURS = ("fleet-staging", "environment-staging")

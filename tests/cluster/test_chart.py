@@ -10,7 +10,7 @@ import yaml
 
 from tests.cluster.fleet import CHART, LAPTOP, Fleet, prepare_namespace
 from tests.cluster.inventory import things_in, things_of_the_cluster
-from tests.cluster.kubernetes import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 

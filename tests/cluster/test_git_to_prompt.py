@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from tests.cluster.kubernetes import ROOT, Kubernetes, wait_for
+from tests.cluster.kubernetes import ROOT, Kubernetes
 from tests.cluster.promotion_site import TOKEN, Site, promotion_site
 from tests.promotion import empty_registry
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 INTERVAL_SECONDS = 5

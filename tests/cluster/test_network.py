@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.kubernetes import an_object, restricted, wait_for
+from tests.cluster.kubernetes import an_object, restricted
 from tests.cluster.whole_release import SPLIT, WholeRelease, duty_labels
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 STORE, API = "store", "api"

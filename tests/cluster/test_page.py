@@ -6,7 +6,6 @@ What differs from the page: the images' tags, which name their source here, the 
 import contextlib
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -17,7 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.kubernetes import ROOT, Kubernetes, wait_for
+from tests.cluster.kubernetes import ROOT, Kubernetes
+from tests.pages import blocks
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
@@ -28,14 +29,13 @@ PERSON = {f"GIT_{who}_{what}": said for who in ("AUTHOR", "COMMITTER") for what,
 
 def saved(name: str) -> str:
     """The YAML that the page says to save under a name."""
-    (found,) = re.findall(rf"^```yaml\n# {re.escape(name)}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    return str(found)
+    (found,) = [block for block in blocks(PAGE, "yaml") if block.startswith(f"# {name}\n")]
+    return found
 
 
 def typed(first: str) -> str:
     """The commands of the console block that begins with these words."""
-    blocks = re.findall(r"^```console\n\$ (.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    (block,) = [block for block in blocks if block.startswith(first)]
+    (block,) = [block for block in blocks(PAGE, "console") if block.startswith(f"$ {first}")]
     return "\n".join(line.removeprefix("$ ") for line in block.splitlines())
 
 

@@ -19,10 +19,10 @@ from softprompt.progress import NoSink
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.training_log import TrainingLog
 from softprompt.tuning.tune import tune_prompt
-from tests.cluster.kubernetes import wait_for
 from tests.cluster.locks import lock
 from tests.cluster.step_pods import patient_s3
 from tests.cluster.training_place import TRAINERS, TrainingPlace, recipe_text, recipe_with
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 STEPS = 300
@@ -89,9 +89,8 @@ except urllib.error.HTTPError as error:
 
 def answers_of_ray(place):
     """What the head's dashboard, which takes jobs, answers without a token and with the cluster's."""
-    (head,) = place.ray_pods("head")
-    within = ("kubectl", "exec", head, "--namespace", place.namespace, "--container", "ray-head", "--", "python3", "-c", ASK_RAY)
-    return place.kubernetes.run(*within).strip(), place.kubernetes.run(*within, "with token").strip()
+    ask = ("python3", "-c", ASK_RAY)
+    return place.in_head(*ask).strip(), place.in_head(*ask, "with token").strip()
 
 
 class Training:
@@ -286,9 +285,7 @@ GROUP_SIZE = "grep -hoE 'Started training worker group of size [0-9]+' /tmp/ray/
 
 def group_size(place):
     """How many workers take part in the training that runs, as Ray Train's controller told the driver."""
-    (head,) = place.ray_pods("head")
-    within = ("kubectl", "exec", head, "--namespace", place.namespace, "--container", "ray-head")
-    return int((place.kubernetes.run(*within, "--", "sh", "-c", GROUP_SIZE).split() or ["0"])[-1])
+    return int((place.in_head("sh", "-c", GROUP_SIZE).split() or ["0"])[-1])
 
 
 @pytest.mark.cluster_soak

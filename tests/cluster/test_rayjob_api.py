@@ -12,7 +12,8 @@ import pytest
 from softprompt.rayjob.cluster import Cluster, StepPod, owners_of
 from softprompt.rayjob.manifest import Plan, ray_job
 from softprompt.rayjob.settings import RayJobSettings
-from tests.cluster.kubernetes import an_object, restricted, wait_for
+from tests.cluster.kubernetes import an_object, restricted
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 NAME = "tune-prompt-0123abcd-000000000000"

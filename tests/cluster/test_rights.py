@@ -6,7 +6,8 @@ import uuid
 import pytest
 
 from tests.cluster.api_rights import Api
-from tests.cluster.kubernetes import an_object, restricted, wait_for
+from tests.cluster.kubernetes import an_object, restricted
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 ACCOUNTS = {

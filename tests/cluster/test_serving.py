@@ -12,7 +12,8 @@ from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
 from tests import laptop_channel
 from tests.cluster.fleet import Fleet, prepare_namespace, trust_root_object
-from tests.cluster.kubernetes import an_object, restricted, wait_for
+from tests.cluster.kubernetes import an_object, restricted
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 

@@ -12,9 +12,9 @@ from softprompt.release.layout import blob_key
 from softprompt.release.s3_client import s3_client
 from softprompt.release.store import S3Store
 from tests.cluster.fleet import Fleet, prepare_namespace
-from tests.cluster.kubernetes import wait_for
 from tests.cluster.load import load_from_here
 from tests.serving_node import StatedChannel, name
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 

@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from tests.cluster.fleet import Fleet, prepare_namespace
-from tests.cluster.kubernetes import wait_for
 from tests.cluster.load import load_from_a_pod
 from tests.cluster.locks import lock
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 

@@ -25,8 +25,9 @@ from tests.builders import colour_rows, write_jsonl, write_recipe
 from tests.cluster.channel import Channel
 from tests.cluster.fleet import CHART
 from tests.cluster.kfp_driver import Package, PackageRun
-from tests.cluster.kubernetes import Kubernetes, an_object, wait_for
+from tests.cluster.kubernetes import Kubernetes, an_object
 from tests.cluster.s3_users import WRITE, allow, as_environment, make_user
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 

@@ -7,7 +7,7 @@ import pytest
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.s3_client import s3_client
 from softprompt.release.trust import load_trust_root
-from tests.cluster.kubernetes import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 TRY_TO_WRITE = """

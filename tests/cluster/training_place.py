@@ -10,9 +10,10 @@ from softprompt.data.validate import validate_dataset
 from softprompt.resolve import ResolvedRecipe, resolve_recipe
 from softprompt.tuning.checkpoint import MANIFEST_FILE
 from tests.cluster.fleet import CHART, LAPTOP
-from tests.cluster.kubernetes import Kubernetes, wait_for
+from tests.cluster.kubernetes import Kubernetes
 from tests.cluster.s3_users import as_environment
 from tests.cluster.step_pods import StepPods, patient_s3
+from tests.waiting import wait_for
 
 RECIPE = Path(__file__).resolve().parents[2] / "pipelines" / "recipes" / "demo.yaml"
 SIZES = {"CPU": "100m", "HEAD_CPU": "100m", "MEMORY": "2Gi", "HEAD_MEMORY": "3Gi", "RETRIES": "6"}
@@ -105,6 +106,12 @@ class TrainingPlace:
         """Names of the running pods of a Ray cluster: `head` or `worker`."""
         selector = ("--selector", f"ray.io/node-type={kind}", "--field-selector", "status.phase=Running")
         return self.names("pods", *selector)
+
+    def in_head(self, *command: str) -> str:
+        """What a command prints in the head pod of the one Ray cluster that runs."""
+        (head,) = self.ray_pods("head")
+        within = ("kubectl", "exec", head, "--namespace", self.namespace, "--container", "ray-head", "--")
+        return self.kubernetes.run(*within, *command)
 
     def remove(self, pods: list[str]) -> None:
         """Take pods away at once, as a machine that is taken away does: nothing in them is told."""

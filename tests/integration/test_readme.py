@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from softprompt.resolve import packaged_recipes
+from tests.pages import blocks
 from tests.runs import environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +30,13 @@ ELSEWHERE = ("banking77", "helm", "kubectl", "make")
 
 def commands(page: Path) -> list[str]:
     """What stands behind `$ ` in the page's console blocks."""
-    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    typed = blocks(page.read_text(encoding="utf-8"), "console")
+    return [line[2:] for block in typed for line in block.splitlines() if line.startswith("$ ")]
+
+
+def readme_recipe() -> str:
+    """The recipe that README says to save."""
+    return blocks((ROOT / "README.md").read_text(encoding="utf-8"), "yaml")[0]
 
 
 def runnable(page: Path) -> list[str]:
@@ -41,8 +47,7 @@ def runnable(page: Path) -> list[str]:
 def place(tmp_path_factory):
     """A folder with nothing in it but what README says to save, and the demo run in it."""
     folder = tmp_path_factory.mktemp("reader")
-    yaml_blocks = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    (folder / "my-recipe.yaml").write_text(yaml_blocks[0])
+    (folder / "my-recipe.yaml").write_text(readme_recipe())
     began = time.monotonic()
     run("softprompt demo --json demo.json", folder)
     (folder / "seconds").write_text(str(time.monotonic() - began))
@@ -163,8 +168,7 @@ def test_modules_and_recipes_that_a_page_names_exist(page):
 
 
 def test_readme_recipe_has_ten_lines_or_fewer():
-    block = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
-    assert len(block.splitlines()) <= 10
+    assert len(readme_recipe().splitlines()) <= 10
 
 
 def test_readme_tree_names_what_is_there():

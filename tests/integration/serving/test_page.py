@@ -1,7 +1,7 @@
 """The page at /, in a real browser: what a person sees and does, with a mouse or without, by day and by night."""
 
 import shutil
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from softprompt.embedded.s3 import embedded_s3
 from softprompt.release.store import open_store
 from tests.serving_node import Name, StatedChannel, name, node_of, server_of
 from tests.unit.serving.test_access import write
+from tests.waiting import wait_for
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -61,12 +62,7 @@ def url(channel):
         yield found
 
 
-def wait_for(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the page does not come to it"
-        time.sleep(0.05)
-    return found
+soon = partial(wait_for, timeout_seconds=30, every_seconds=0.05)
 
 
 def element(browser, css):
@@ -75,15 +71,16 @@ def element(browser, css):
 
 def open_page(browser, url):
     browser.get(url)
-    wait_for(lambda: browser.find_elements("css selector", "#prompts tr"))
+    soon(lambda: browser.find_elements("css selector", "#prompts tr"), "the prompts are listed")
 
 
 def said(browser, side):
-    return wait_for(
+    return soon(
         lambda: (
             element(browser, f"#answer-{side} .facts").text
             and (element(browser, f"#answer-{side} .said").text, element(browser, f"#answer-{side} .facts").text)
-        )
+        ),
+        f"the {side} prompt has answered",
     )
 
 
@@ -128,7 +125,7 @@ def test_a_text_is_streamed_and_never_becomes_markup(browser, url, channel):
     assert said(browser, "first")[0]
     assert channel.prompt(3).digest[:12] in said(browser, "second")[1]
     assert not browser.find_elements("css selector", ".answers img")
-    wait_for(lambda: element(browser, "#prompts tr").text.split("\n")[0].startswith("replies"))
+    soon(lambda: element(browser, "#prompts tr").text.split("\n")[0].startswith("replies"), "the prompts are listed again")
 
 
 def test_nothing_comes_from_elsewhere_and_the_browser_finds_no_fault(browser, url):
@@ -150,14 +147,14 @@ def test_it_asks_for_a_token_where_the_node_does(browser, channel, tmp_path):
     write(tmp_path / "tokens.yaml", {"open-sesame": '["replies"]'})
     with node_of(channel, tokens=tmp_path / "tokens.yaml") as node, server_of(node) as url:
         browser.get(url)
-        wait_for(lambda: element(browser, "#login").is_displayed())
+        soon(lambda: element(browser, "#login").is_displayed(), "a token is asked for")
         assert browser.switch_to.active_element.get_attribute("id") == "token"
         assert not element(browser, "#served").is_displayed()
         element(browser, "#token").send_keys("wrong\n")
-        wait_for(lambda: "not known" in element(browser, "#node").text)
+        soon(lambda: "not known" in element(browser, "#node").text, "the token is refused")
         element(browser, "#token").clear()
         element(browser, "#token").send_keys("open-sesame\n")
-        wait_for(lambda: browser.find_elements("css selector", "#prompts tr"))
+        soon(lambda: browser.find_elements("css selector", "#prompts tr"), "the prompts are listed")
         assert [row.text.split()[0] for row in browser.find_elements("css selector", "#prompts tr")] == ["replies"]
 
 

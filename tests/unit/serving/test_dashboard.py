@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from pathlib import Path
 
 import httpx
@@ -12,6 +11,7 @@ from softprompt.base_model import load_base_model
 from softprompt.release.promotion.health import Health, Seen
 from softprompt.release.store import open_store
 from tests.serving_node import StatedChannel, name, node_of, server_of
+from tests.waiting import wait_for
 
 DASHBOARD = Path(__file__).resolve().parents[3] / "charts" / "softprompt" / "dashboards" / "softprompt.json"
 
@@ -29,11 +29,10 @@ def test_each_series_has_a_panel_and_each_panel_its_series(llama_directory, tmp_
     with node_of(channel) as node, server_of(node) as url:
         assert httpx.post(f"{url}/v1/completions", json={"model": "colours", "prompt": "ruby"}).status_code == 200
         node.metrics.on_shadow("colours", shadow.digest, "agreed")
-        until = time.monotonic() + 30
-        said = series(node.metrics.text().decode())
-        while "softprompt_requests_total" not in said and time.monotonic() < until:  # counted once the answer has left
-            time.sleep(0.01)
-            said = series(node.metrics.text().decode())
+        everything = lambda: series(node.metrics.text().decode())
+        # Once its answer has left.
+        wait_for(lambda: "softprompt_requests_total" in everything(), "the request is counted", every_seconds=0.01)
+        said = everything()
     health = Health("live")
     health.saw(Seen(outcome="refused", generation=1, commit="", expires=0.0))
     said |= series(generate_latest(health.registry).decode())

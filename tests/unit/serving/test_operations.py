@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 import time
+from functools import partial
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from softprompt.serving.numbers import EngineNumbers
 from softprompt.serving.tracing import Tracing
 from tests.serving_node import StatedChannel, name, node_of, server_of
 from tests.unit.serving.test_access import write
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +151,7 @@ def channel_access(channel):
 
 
 BODY = {"model": "free", "prompt": "ruby"}
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+soon = partial(wait_for, timeout_seconds=20, every_seconds=0.01)
 
 
 def test_whoever_finds_no_place_is_told_when_to_come_again(slow):
@@ -167,8 +163,8 @@ def test_whoever_finds_no_place_is_told_when_to_come_again(slow):
     ]
     for caller in callers:
         caller.start()
-    wait_for(lambda: engine.jobs)
-    wait_for(lambda: replies)
+    soon(lambda: engine.jobs, "a job is there")
+    soon(lambda: replies, "a reply is there")
     assert replies[0].status_code == 429
     assert int(replies[0].headers["retry-after"]) >= 1
     assert replies[0].json()["error"]["code"] == "rate_limit_exceeded"
@@ -199,7 +195,7 @@ def feed(engine, token: int, job: int = 0) -> None:
     """Once there is a job, one token and, but for the first job, the end."""
 
     def later():
-        wait_for(lambda: len(engine.jobs) > job)
+        soon(lambda: len(engine.jobs) > job, "the next job is there")
         engine.jobs[job].on_event(NewToken(token, -1.0))
         if job:
             engine.jobs[job].on_event(Finished("stop"))
@@ -214,7 +210,7 @@ def test_an_answer_that_fails_on_the_way_is_an_error_and_has_no_end(slow):
     engine, url = slow
 
     def later():
-        wait_for(lambda: engine.jobs)
+        soon(lambda: engine.jobs, "a job is there")
         engine.jobs[0].on_event(NewToken(70, -1.0))
         time.sleep(0.1)
         engine.jobs[0].on_event(Failed(NotANumber("ruby is not a number")))
@@ -240,7 +236,7 @@ def test_a_failure_before_the_first_token_of_a_stream_has_a_status(slow):
     engine, url = slow
 
     def later():
-        wait_for(lambda: engine.jobs)
+        soon(lambda: engine.jobs, "a job is there")
         engine.jobs[0].on_event(Failed(ServiceUnavailable("The engine has stopped.")))
 
     threading.Thread(target=later).start()
