@@ -62,12 +62,15 @@ class BuiltImages:
         return name
 
     def _ensure(self, role: Role, name: str) -> None:
-        run = self.machine.kubernetes.run
-        listed = run(PROGRAMS / "image", "list").splitlines()
-        if listed.count(f"docker.io/{name}") < len(self.machine.nodes()):
-            builder = f"IMAGE_BUILD={PROGRAMS / 'image'} build"
+        nodes = self.machine.nodes()
+        have = [node for node in nodes if self.machine.has_image(node, name)]
+        if not have:
+            run, builder = self.machine.kubernetes.run, f"IMAGE_BUILD={PROGRAMS / 'image'} build"
             run("make", f"image-{role}", f"IMAGE_TAG={name.rpartition(':')[2]}", builder, timeout_seconds=1800)
             run(PROGRAMS / "image", "load", name, timeout_seconds=900)
+        else:
+            for node in set(nodes) - set(have):
+                self.machine.copy_image(name, have[0], node)
 
 
 def source_digest(role: Role) -> str:

@@ -271,16 +271,23 @@ class PackageRun:
         """The pods of a task's tries, in order."""
         return [pod for name, pod in self.pods.items() if re.fullmatch(rf"{task}(-\d+)?", name)]
 
-    def log(self, pod: str) -> str:
-        """What a task's pod printed."""
-        return self.kubernetes.run("kubectl", "logs", f"prompt-tuning-{self.run_id[:5]}-{pod}", "--namespace", self.namespace)
+    def log(self, task: str) -> str:
+        """What the last try of a task printed, as its launcher sent it to the store.
+
+        The kubelet's copy may be gone: where several nodes share one machine, each kubelet tidies the others' logs away.
+        """
+        return self.read(self.inputs[task]["outputs"]["artifacts"]["executor-logs"]["artifacts"][0]["uri"]).decode()
+
+    def read(self, uri: str) -> bytes:
+        """An object of the store."""
+        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        body: bytes = s3_client(self.store).get_object(Bucket=bucket, Key=key)["Body"].read()
+        return body
 
     def _outputs(self, executor_input: dict[str, Any]) -> Outputs:
         """What the launcher recorded; artifacts as ML Metadata gives them to the next task: by an id, without their type."""
         place = str(Path(executor_input["outputs"]["outputFile"]).parent).removeprefix("/s3/")
-        bucket, _, key = place.partition("/")
-        body = s3_client(self.store).get_object(Bucket=bucket, Key=f"{key}/{kfp_launcher.RESULT}")["Body"].read()
-        result = json.loads(body)
+        result = json.loads(self.read(f"{place}/{kfp_launcher.RESULT}"))
         artifacts = {
             name: {
                 "name": str(next(self._artifact_ids)),

@@ -1,6 +1,7 @@
 """The cluster of this machine that lies beside the repository (`../shared/cluster`): started, grown, its nodes crashed."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,6 +64,17 @@ class Machine:
         """Until every node is ready."""
         wait_for(lambda: not self._lost_nodes(), "every node is ready", timeout_seconds=600)
 
+    def has_image(self, node: str, name: str) -> bool:
+        """Whether a node has an image."""
+        return bool(self.kubernetes.run(*_containerd(node), "images", "ls", "--quiet", f"name=={_full(name)}").strip())
+
+    def copy_image(self, name: str, source: str, target: str) -> None:
+        """Bring an image from one node to another; `image load` packs it anew and loads it onto every node."""
+        export = [*_containerd(source), "images", "export", "-", _full(name)]
+        with subprocess.Popen(export, env=self.kubernetes.environment, stdout=subprocess.PIPE) as exported:
+            subprocess.run([*_containerd(target), "images", "import", "-"], stdin=exported.stdout, check=True)
+        assert exported.returncode == 0, export
+
     def _up(self, *arguments: str) -> None:
         self.kubernetes.run(PROGRAMS / "up", *arguments, timeout_seconds=600)
 
@@ -78,3 +90,12 @@ class Machine:
 def _is_ready(node: dict[str, object]) -> bool:
     conditions = node["status"]["conditions"]  # type: ignore[index]
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _containerd(node: str) -> list[str]:
+    """The command line of a node's containerd."""
+    return ["ctr", "--address", str(STATE / node / "run" / "containerd.sock"), "--namespace", "k8s.io"]
+
+
+def _full(image: str) -> str:
+    return f"docker.io/{image}"
