@@ -369,7 +369,8 @@ class TrainingSpec(Document):
     patience: int | None = Field(default=None, ge=1)
     """Stop a candidate after so many looks at validation without a better one. Default: never."""
     num_workers: Count | Annotated[tuple[Count, Count], AfterValidator(_ascending)] = 1
-    """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged. `[min, max]`: as many as fit."""
+    """Ray Train workers; each holds the frozen base, only the prompt's gradient is exchanged. `[min, max]`: as many as fit, and
+    the same prompt however many take part."""
     activation_checkpointing: bool = False
     """Compute activations twice instead of keeping them: less memory, a third more time. Causal base models only."""
     seed: int = 0
@@ -388,6 +389,11 @@ class TrainingSpec(Document):
         """What is trained: the candidates, or one for each weight of fairness; the recipe itself where it names neither."""
         weights = self.fairness.weights if self.fairness else ()
         return self.candidates or tuple(Candidate(fairness_weight=weight) for weight in weights) or (Candidate(),)
+
+    @property
+    def num_shards(self) -> int:
+        """Into how many shards a batch is cut: as many as there can be workers where their number may change; 0: one a worker."""
+        return 0 if isinstance(self.num_workers, int) else self.num_workers[1]
 
     @property
     def drops_candidates(self) -> bool:

@@ -138,6 +138,11 @@ def _batch(order: Sequence[int], lengths: Sequence[int], batch_size: int, number
     return rows[cut * batch_size : (cut + 1) * batch_size]
 
 
+def chunks(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    """Examples in pieces of at most `size`."""
+    return (examples[start : start + size] for start in range(0, len(examples), max(1, size)))
+
+
 def pad(sequences: Sequence[Sequence[int]], device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Token ids `[B, T]` padded with 0, and a mask that is False on padding; no position of the padding is ever read."""
     width = max(map(len, sequences))

@@ -145,10 +145,10 @@ class GapPenalty(nn.Module):
         self._seen += sums.detach()
         return (self._factors * sums).sum()
 
-    @property
-    def exchanged(self) -> list[Tensor]:
-        """What has to be summed over the workers after a batch."""
-        return [self._seen]
+    def take_exchanged(self) -> list[Tensor]:
+        """What has to be summed over a batch: of the rows since `begin`, or since the last call."""
+        seen, self._seen = self._seen, torch.zeros_like(self._seen)
+        return [seen]
 
     def end(self, summed: Sequence[Tensor]) -> None:
         """Remember the batch's rates; `summed` is what was exchanged."""
@@ -202,10 +202,11 @@ class Adversary(nn.Module):
         """Logits of the group, `[B, G]`."""
         return torch.relu(inputs @ self.into + self.bias) @ self.out + self.prior
 
-    @property
-    def exchanged(self) -> list[Tensor]:
-        """What has to be summed over the workers after a batch."""
-        return [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters()]
+    def take_exchanged(self) -> list[Tensor]:
+        """What has to be summed over a batch: of the rows since `begin`, or since the last call."""
+        taken = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters()]
+        self.zero_grad()
+        return taken
 
     def end(self, summed: Sequence[Tensor]) -> None:
         """Take over the whole batch's gradient; `summed` is what was exchanged."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt.engine.batches import Example
+from softprompt.engine.batches import Example, chunks
 from softprompt.engine.distributions import answer_distribution, batch_of_all_decisions
 from softprompt.engine.fairness import CONDITIONS, Adversary, GapPenalty, cell_sums, largest_gap
 from softprompt.engine.prompts import SoftPrompt
@@ -71,10 +71,9 @@ class FairTraining:
         loss = torch.nn.functional.nll_loss(found, answers, reduction="sum") / denominator
         return loss, self.objective(found, answers, groups)
 
-    @property
-    def exchanged(self) -> list[Tensor]:
-        """What has to be summed over the workers after a batch."""
-        return self.objective.exchanged
+    def take_exchanged(self) -> list[Tensor]:
+        """What has to be summed over all shards after a batch: what the rows since `begin`, or since the last call, gave."""
+        return self.objective.take_exchanged()
 
     def end(self, summed: Sequence[Tensor]) -> None:
         """Learn from the whole batch; `summed` is what was exchanged."""
@@ -103,16 +102,16 @@ def validation_gap(job: Job, prompt: SoftPrompt, spec: FairnessSpec, workers: Wo
     """
     assert job.groups is not None
     prefix, num_labels, num_groups = job.strategy.prefix(prompt), len(job.task.labels), len(job.groups.names)
-    cells = torch.zeros(2, len(CONDITIONS[spec.criterion]), num_groups, num_labels, device=job.base.model.device)
-    mine = workers.share(sorted(job.validation, key=lambda example: example.num_tokens))
-    size = job.recipe.evaluation.batch_size
-    for start in range(0, len(mine), size):
-        rows = mine[start : start + size]
-        answers, groups = _answers_and_groups(rows, cells.device)
-        said = torch.nn.functional.one_hot(log_probabilities(job, prefix, rows).argmax(dim=1), num_labels).float()
-        for place, values in enumerate((said, torch.ones_like(said))):
-            cells[place] += cell_sums(spec.criterion, values, answers, groups, num_groups)
-    (summed,) = workers.sum(cells)
+    shards = []
+    for mine in workers.shards(sorted(job.validation, key=lambda example: example.num_tokens)):
+        cells = torch.zeros(2, len(CONDITIONS[spec.criterion]), num_groups, num_labels, device=job.base.model.device)
+        for rows in chunks(mine, job.recipe.evaluation.batch_size):
+            answers, groups = _answers_and_groups(rows, cells.device)
+            said = torch.nn.functional.one_hot(log_probabilities(job, prefix, rows).argmax(dim=1), num_labels).float()
+            for place, values in enumerate((said, torch.ones_like(said))):
+                cells[place] += cell_sums(spec.criterion, values, answers, groups, num_groups)
+        shards.append([cells])
+    (summed,) = workers.sum(shards)
     return float(largest_gap(summed[0] / summed[1].clamp_min(1), judged_cells(job, spec, summed[1])))
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from softprompt.engine.batches import epochs
+from softprompt.engine.batches import chunks, epochs
 from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
@@ -18,7 +18,7 @@ from softprompt.tuning.fair_training import FairTraining, validation_gap
 from softprompt.tuning.job import Job
 from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate
 from softprompt.tuning.parameterisation import Direct, parameterise
-from softprompt.tuning.step import chunks, take_step
+from softprompt.tuning.step import take_step
 from softprompt.tuning.training_log import Measurement
 from softprompt.tuning.workers import Workers
 
@@ -161,15 +161,17 @@ def validate(job: Job, prompt: SoftPrompt, workers: Workers) -> tuple[float, flo
     """Loss (nats a row or a token) and accuracy on the validation rows; accuracy is None under the plain likelihood."""
     prefix = job.strategy.prefix(prompt)
     device = job.base.model.device
-    total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-    mine = workers.share(sorted(job.validation, key=lambda example: example.num_tokens))
-    for examples in chunks(mine, job.recipe.evaluation.batch_size):
-        batch = job.collator(examples)
-        hidden = job.strategy.hidden(prefix, batch)
-        total += loss_sum(job.head, job.collator.trie, hidden, batch)
-        if job.collator.trie is not None:
-            correct += num_correct(job.head, job.collator.trie, hidden, batch)
-    total, correct = workers.sum(total, correct)
+    shards = []
+    for mine in workers.shards(sorted(job.validation, key=lambda example: example.num_tokens)):
+        total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
+        for examples in chunks(mine, job.recipe.evaluation.batch_size):
+            batch = job.collator(examples)
+            hidden = job.strategy.hidden(prefix, batch)
+            total += loss_sum(job.head, job.collator.trie, hidden, batch)
+            if job.collator.trie is not None:
+                correct += num_correct(job.head, job.collator.trie, hidden, batch)
+        shards.append([total, correct])
+    total, correct = workers.sum(shards)
     loss = total.item() / sum(job.collator.num_scored(example) for example in job.validation)
     return loss, correct.item() / len(job.validation) if job.collator.trie is not None else None
 

@@ -35,8 +35,8 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
     shared = max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(config["threads"] or shared)
-    workers = Workers.current()
     job, refusal = _job(config)
+    workers = Workers.current(job.recipe.training.num_shards if job else 0)
     # One that cannot load must not leave the others waiting for its gradient.
     if refusal := workers.first(refusal):
         return {"error": refusal}

@@ -1,15 +1,15 @@
 """One optimiser step: the prompt is prepared once, whatever the number of micro-batches, and only its gradient is exchanged.
 
-A worker's loss is its rows' sum divided by the whole batch's count, so gradients add up over workers and micro-batches to that of
+A shard's loss is its rows' sum divided by the whole batch's count, so gradients add up over shards and micro-batches to that of
 one worker with all rows at once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from softprompt.engine.batches import Example
+from softprompt.engine.batches import Example, chunks
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.strategy import Prefix
 from softprompt.recipe import TrainingSpec
@@ -42,15 +42,17 @@ def take_step(
     Returns:
         The batch's mean loss, nats a row (answers) or a token (likelihood), scalar.
     """
-    optimiser.zero_grad()
     denominator = sum(job.collator.num_scored(example) for example in rows)
-    mine = workers.share(list(rows))
     if fairness:
         fairness.begin(rows)
-    loss = _backward(job, module, mine, training.micro_batch_size or len(mine), denominator, fairness)
-    parameters = list(module.parameters())
-    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-    *summed, loss = workers.sum(*gradients, *(fairness.exchanged if fairness else ()), loss)
+    parameters, prefix = list(module.parameters()), job.strategy.prefix(module.prompt())
+    shards = []
+    for mine in workers.shards(list(rows)):
+        optimiser.zero_grad()
+        loss = _backward(job, prefix, mine, training.micro_batch_size or len(mine), denominator, fairness)
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        shards.append([*gradients, *(fairness.take_exchanged() if fairness else ()), loss])
+    *summed, loss = workers.sum(shards)
     for parameter, gradient in zip(parameters, summed, strict=False):
         parameter.grad = gradient
     if fairness:
@@ -62,12 +64,11 @@ def take_step(
 
 
 def _backward(
-    job: Job, module: Direct, rows: list[Example], size: int, denominator: int, fairness: FairTraining | None
+    job: Job, prefix: Prefix, rows: list[Example], size: int, denominator: int, fairness: FairTraining | None
 ) -> Tensor:
     """Add the gradient of these rows' share of the loss, and of what stands beside it; returns that share of the loss."""
-    prefix = job.strategy.prefix(module.prompt())
     shared, leaves = detach(prefix)
-    total = module.offset.new_zeros(())
+    total = torch.zeros((), device=job.base.model.device)
     for part in chunks(rows, size):
         if fairness:
             loss, beside = fairness.loss(job, shared, part, denominator)
@@ -79,7 +80,8 @@ def _backward(
         total += loss.detach()
     if rows:
         reached = [(source, leaf.grad) for source, leaf in zip(prefix.tensors, leaves, strict=True) if leaf.grad is not None]
-        torch.autograd.backward([source for source, _ in reached], [grad.to(source.dtype) for source, grad in reached])
+        sources, gradients = [source for source, _ in reached], [grad.to(source.dtype) for source, grad in reached]
+        torch.autograd.backward(sources, gradients, retain_graph=True)  # the next shard comes back this way
     return total
 
 
@@ -87,8 +89,3 @@ def detach(prefix: Prefix) -> tuple[Prefix, list[Tensor]]:
     """The same prefix cut from what it was computed of, and its tensors, in which gradients gather in float32."""
     leaves = [tensor.detach().float().requires_grad_() for tensor in prefix.tensors]
     return prefix.with_tensors([leaf.to(tensor.dtype) for leaf, tensor in zip(leaves, prefix.tensors, strict=True)]), leaves
-
-
-def chunks(items: list[Example], size: int) -> Iterator[list[Example]]:
-    """A list in pieces of at most `size`."""
-    return (items[start : start + size] for start in range(0, len(items), max(1, size)))

@@ -7,9 +7,7 @@ import itertools
 import time
 import uuid
 
-import numpy as np
 import pytest
-from safetensors.numpy import load
 
 from softprompt.artifact import PromptFile
 from softprompt.data.dataset import DatasetManifest, read_manifest
@@ -277,9 +275,8 @@ def test_rows_are_validated_and_answered_over_ray_as_they_are_here(place, resolv
     place.wait_until_clean()
 
 
-GENTLE = "steps: 600, validate_every_steps: 20, batch_size: 128, learning_rate: 0.003"
-"""Minutes of training, at a rate at which it does not make much of a rounding. At the default, 300 times as high, the last bits
-in which one worker and two differ lead to another prompt (docs/reliability.md)."""
+LONG = "steps: 600, validate_every_steps: 20, batch_size: 128"
+"""Minutes of training."""
 GROUP_SIZE = "grep -hoE 'Started training worker group of size [0-9]+' /tmp/ray/session_latest/logs/job-driver-*.log | tail -1"
 
 
@@ -289,19 +286,18 @@ def group_size(place):
 
 
 @pytest.mark.cluster_soak
-def test_a_training_grows_when_there_is_room_and_its_losses_stay_the_same_within_1e_5(place, dataset):
-    here = tuned_here(place, recipe_with(f"{GENTLE}, num_workers: 2"), "gentle")
-    training = Training(place, recipe_with(f"{GENTLE}, num_workers: [1, 2]"), dataset)
+def test_a_training_grows_when_there_is_room_and_ends_with_the_same_prompt(place, dataset):
+    """With one worker, two, and one again: the bits of two workers here."""
+    here = tuned_here(place, recipe_with(f"{LONG}, num_workers: 2"), "long")
+    training = Training(place, recipe_with(f"{LONG}, num_workers: [1, 2]"), dataset)
     training.reach(20)
     assert group_size(place) == 1, "the second pod is the autoscaler's"
     wait_for(lambda: group_size(place) == 2, "the training has grown", timeout_seconds=300, every_seconds=3)
     training._say("two workers")
     training.lose("worker")
     _, tensor = training.finish()
-    there = losses(training.steps.output("tune_prompt", "training_log"))
-    assert there == pytest.approx(losses((here / "log").read_bytes()), rel=1e-5)
-    values, expected = (load(found)["prompt_embeddings"] for found in (tensor, (here / "prompt" / TENSOR).read_bytes()))
-    assert np.linalg.norm(values - expected) <= 1e-3 * np.linalg.norm(expected)
+    assert tensor == (here / "prompt" / TENSOR).read_bytes()
+    assert losses(training.steps.output("tune_prompt", "training_log")) == losses((here / "log").read_bytes())
 
 
 def losses(log):

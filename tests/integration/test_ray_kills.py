@@ -161,18 +161,15 @@ def test_it_ends_with_the_same_bits(stories, undisturbed, victim):
     assert stories(victim).spy.losses() == undisturbed.spy.losses()
 
 
-def gentle(place, num_workers):
-    """The recipe at a rate at which the training does not make much of a rounding (docs/reliability.md)."""
-    training = place.resolved.recipe.training.model_copy(update={"num_workers": num_workers, "learning_rate": 0.003})
+def test_an_elastic_training_goes_on_with_those_that_are_left_and_ends_with_the_same_bits(place, undisturbed):
+    """At the default rate, at which one worker whose sums are added up in another order ends with another prompt.
+
+    The last test here: the node that is killed does not come back.
+    """
+    training = place.resolved.recipe.training.model_copy(update={"num_workers": (1, 2)})
     recipe = place.resolved.recipe.model_copy(update={"training": training})
-    return place.resolved.model_copy(update={"recipe": recipe})
-
-
-def test_an_elastic_training_goes_on_with_those_that_are_left(place):
-    """The last test here: the node that is killed does not come back."""
-    expected = tell_story(place, "gentle", resolved=gentle(place, 2)).spy.losses()
-    story = tell_story(place, "elastic", "node", ("mid-step",), gentle(place, (1, 2)))
-    actual = story.spy.losses()
+    elastic = place.resolved.model_copy(update={"recipe": recipe})
+    story = tell_story(place, "elastic", "node", ("mid-step",), elastic)
     assert story.num_workers == 1
-    assert expected.keys() == actual.keys()
-    assert max(abs(actual[step] - loss) / loss for step, loss in expected.items()) < 1e-5
+    assert np.array_equal(story.values, undisturbed.values)
+    assert story.spy.losses() == undisturbed.spy.losses()

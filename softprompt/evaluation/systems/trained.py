@@ -6,6 +6,7 @@ copy is loaded from the same files, checked by the same fingerprint.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from softprompt.base_model import FrozenBase
-from softprompt.engine.batches import Example, epochs
+from softprompt.engine.batches import Example, chunks, epochs
 from softprompt.engine.head import Head
 from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.strategy import choose_strategy
@@ -25,7 +26,6 @@ from softprompt.recipe import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import learning_rate, score
-from softprompt.tuning.step import chunks
 
 Method = Literal["lora", "full_fine_tuning"]
 RATES: dict[Method, float] = {"lora": 1e-3, "full_fine_tuning": 3e-4}
@@ -111,7 +111,7 @@ class Copy:
             parameter.data.copy_(values)
         self.base.model.requires_grad_(False)
 
-    def _loss(self, examples: list[Example]) -> tuple[Tensor, int]:
+    def _loss(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         """The summed loss of some rows, and how many of them go right."""
         batch, trie = self.job.collator(examples), self.job.collator.trie
         hidden = self._strategy.hidden(self._strategy.prefix(None), batch)

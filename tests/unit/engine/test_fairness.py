@@ -84,7 +84,7 @@ def test_the_penaltys_gradient_at_the_batchs_own_rates_is_that_of_the_squared_ga
     penalty = GapPenalty(criterion, GROUPS, LABELS, label, weight=2.0).double()
     penalty.begin(answers, groups)
     assert penalty(log_probabilities, answers, groups) == 0.0, "nothing is remembered yet"
-    penalty.end(penalty.exchanged)
+    penalty.end(penalty.take_exchanged())
     penalty.begin(answers, groups)
     moved = log_probabilities.clone().requires_grad_()
     penalty(moved, answers, groups).backward()
@@ -106,13 +106,13 @@ def test_parts_of_a_batch_add_up_to_the_batch(criterion, method):
     for size in (len(answers), 7, 1):
         objective = method(criterion, GROUPS, LABELS, None, 1.5, *((0,) if method is Adversary else ()))
         objective.begin(answers, groups)
-        objective.end([torch.ones_like(part) for part in objective.exchanged])  # something to remember
+        objective.end([torch.ones_like(part) for part in objective.take_exchanged()])  # something to remember
         objective.begin(answers, groups)
         moved = log_probabilities.clone().requires_grad_()
         for start in range(0, len(answers), size):
             part = slice(start, start + size)
             objective(moved[part], answers[part], groups[part]).backward()
-        found.append([moved.grad, *objective.exchanged])
+        found.append([moved.grad, *objective.take_exchanged()])
     for other in found[1:]:
         assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[0], other, strict=True))
 
@@ -123,7 +123,7 @@ def test_remembered_rates_forget():
     for _ in range(400):
         penalty.begin(answers, groups)
         penalty(log_probabilities, answers, groups)
-        penalty.end(penalty.exchanged)
+        penalty.end(penalty.take_exchanged())
     inside = log_probabilities.exp()[groups == 1].mean(dim=0)
     assert torch.allclose((penalty.sums / penalty.counts)[0, 1], inside)
     seen = float((groups == 1).sum())

@@ -1,12 +1,9 @@
 """A fairness objective is the same with any workers, micro-batches and after any kill; none is left where none is asked for."""
 
-import socket
 from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from softprompt.data.validate import validate_dataset
 from softprompt.errors import InvalidRecipe
@@ -23,6 +20,7 @@ from softprompt.tuning.report import write_training_report
 from softprompt.tuning.tune import write_results
 from softprompt.tuning.workers import Workers
 from tests.builders import colour_rows, write_jsonl, write_recipe
+from tests.gloo import on_workers
 
 METHODS = ("gap", "adversary")
 
@@ -124,32 +122,29 @@ def test_it_goes_on_from_a_checkpoint_to_the_same_bits(job, tmp_path, method):
         assert all(torch.equal(resumed.winner.loop.fairness[n], v) for n, v in whole.winner.loop.fairness.items())
 
 
-def values_and_state(resolved: bytes, dataset, method: str):
+def values_and_state(resolved: bytes, dataset, method: str, num_shards: int = 0):
     job = with_fairness(Job.load(ResolvedRecipe.from_bytes(resolved, source="test"), dataset), method=method)
-    state = run_population(job, PopulationState(), Workers.current(), lambda *_: None)
+    state = run_population(job, PopulationState(), Workers.current(num_shards), lambda *_: None)
     return state.winner.loop.parameters["offset"], state.winner.loop.fairness, [m.validation_gap for m in state.measurements]
 
 
-def one_of_many(rank: int, count: int, port: int, resolved: bytes, dataset, method: str, out) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=count)
-    result = values_and_state(resolved, dataset, method)
-    if rank == 0:
-        torch.save(result, out)
-    dist.destroy_process_group()
-
-
 @pytest.mark.parametrize("method", METHODS)
-def test_two_workers_go_the_way_of_one(resolved, dataset, tmp_path, method):
+def test_two_workers_go_the_way_of_one(resolved, dataset, method):
     expected, state, gaps = values_and_state(resolved.to_bytes(), dataset, method)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(one_of_many, (2, port, resolved.to_bytes(), dataset, method, tmp_path / "out"), nprocs=2)
-    values, found, found_gaps = torch.load(tmp_path / "out")
+    values, found, found_gaps = on_workers(2, values_and_state, resolved.to_bytes(), dataset, method)
     assert (values - expected).norm() / expected.norm() < 1e-3
     assert all(torch.allclose(found[name], value, atol=1e-3) for name, value in state.items())
     assert found_gaps == pytest.approx(gaps, abs=0.05)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_the_number_of_workers_may_change_it_changes_no_bit(resolved, dataset, method):
+    expected, state, gaps = on_workers(1, values_and_state, resolved.to_bytes(), dataset, method, 3)
+    values, found, found_gaps = on_workers(2, values_and_state, resolved.to_bytes(), dataset, method, 3)
+    assert torch.equal(values, expected)
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    assert found_gaps == gaps
 
 
 def test_the_gap_on_validation_is_that_of_its_decisions(job):
@@ -255,5 +250,5 @@ def test_an_adversary_without_a_deceiver_learns_the_group(job):
         loss = fairness.objective(sure, groups, groups)
         loss.backward()
         losses.append(loss.item())
-        fairness.end(fairness.exchanged)
+        fairness.end(fairness.take_exchanged())
     assert losses[-1] < 0.1 < 0.6 < losses[0]
