@@ -1,5 +1,6 @@
 """Processes of this machine that exchange tensors over gloo, as the workers of a training do; one thread each."""
 
+import multiprocessing
 import socket
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+multiprocessing.set_forkserver_preload(["softprompt.tuning.population", "transformers.models.llama.modeling_llama"])
+"""Imported once for all processes: that is most of what a small training takes."""
 
 
 def on_workers(count: int, function: Callable[..., Any], *arguments: object) -> Any:
@@ -22,7 +26,8 @@ def on_workers(count: int, function: Callable[..., Any], *arguments: object) -> 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
         free.close()
-        mp.spawn(_one_of_many, (count, port, Path(folder) / "out", function, arguments), nprocs=count)
+        given = (count, port, Path(folder) / "out", function, arguments)
+        mp.start_processes(_one_of_many, given, nprocs=count, start_method="forkserver")
         return torch.load(Path(folder) / "out")
 
 
