@@ -13,9 +13,10 @@ if token := os.environ.get("TOKEN"):
     HEADERS["Authorization"] = f"Bearer {token}"
 
 
-def ask(path: str, body: dict[str, str] | None = None) -> dict | None:
-    """JSON of a request's answer; None: there is no such prompt. Connections are tried again for a while: network policies
-    take effect a little late.
+def ask(path: str, body: dict[str, str] | None = None) -> dict:
+    """JSON of a request's answer, empty where the pod that was met has no such prompt.
+
+    Connections are tried again for a while: network policies take effect a little late.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(URL + path, headers=HEADERS, data=data)  # noqa: S310  # the fleet's own Service
@@ -24,8 +25,8 @@ def ask(path: str, body: dict[str, str] | None = None) -> dict | None:
             with urllib.request.urlopen(request, timeout=30) as reply:  # noqa: S310
                 return json.load(reply)
         except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return None
+            if error.code == 404 and body:
+                return {}
             sys.exit(f"{path} answered {error.code}: {error.read().decode()[:2000]}")
         except OSError as error:
             print(f"{URL} does not answer yet: {error}", flush=True)
@@ -35,7 +36,7 @@ def ask(path: str, body: dict[str, str] | None = None) -> dict | None:
 
 # Pods take up a generation one after the other, each when it next looks: one of them may be late.
 for attempt in range(20):
-    names = [model["id"] for model in (ask("/v1/models") or {"data": []})["data"]]
+    names = [model["id"] for model in ask("/v1/models")["data"]]
     print("a pod of the fleet offers", ", ".join(names) or "nothing", flush=True)
     if PROMPT in names or (names and not PROMPT):
         answer = ask("/v1/completions", {"model": PROMPT or names[0], "prompt": TEXT})
