@@ -19,7 +19,7 @@ from google.protobuf import json_format, struct_pb2
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from ruamel.yaml import YAML
 
-from softprompt.release.s3_client import S3Access, s3_client
+from softprompt.release.s3_client import S3Access, parse_s3_uri, s3_client
 from tests.cluster import kfp_launcher
 from tests.cluster.kubernetes import Kubernetes, an_object
 
@@ -88,6 +88,7 @@ class PackageRun:
         max_retries: Most retries of a step; as many as the package says, and no more than this.
         seconds: Task -> seconds from its pod's creation to its end.
         pods: Task -> the pod as it was at its end.
+        logs: Task -> what a pod that failed printed.
     """
 
     kubernetes: Kubernetes
@@ -101,6 +102,7 @@ class PackageRun:
     max_retries: int = 10
     seconds: dict[str, float] = field(default_factory=dict)
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    logs: dict[str, str] = field(default_factory=dict)
     inputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Task -> its executor input."""
     _artifact_ids: Iterator[int] = field(default_factory=lambda: iter(range(1, 10_000)))
@@ -263,31 +265,40 @@ class PackageRun:
         self.seconds[pod] = round(time.monotonic() - began, 1)
         self.pods[pod] = self.kubernetes.get("pod", name, "--namespace", self.namespace)
         if phase != "Succeeded":
-            log = self.kubernetes.attempt("kubectl", "logs", name, "--namespace", self.namespace).stdout
-            raise AssertionError(f"{task} failed\n{json.dumps(self.pods[pod]['status'], indent=1)[-2000:]}\n{log[-6000:]}")
+            self.logs[pod] = self._log_of_a_failure(name, executor_input)
+            status = json.dumps(self.pods[pod]["status"], indent=1)
+            raise AssertionError(f"{task} failed\n{status[-2000:]}\n{self.logs[pod][-6000:]}")
         return self._outputs(executor_input)
 
     def pods_of(self, task: str) -> list[dict[str, Any]]:
         """The pods of a task's tries, in order."""
         return [pod for name, pod in self.pods.items() if re.fullmatch(rf"{task}(-\d+)?", name)]
 
-    def log(self, task: str) -> str:
-        """What the last try of a task printed, as its launcher sent it to the store.
+    def _log_of_a_failure(self, name: str, executor_input: dict[str, Any]) -> str:
+        """What a pod printed, as its launcher sent it to the store; taken away, so that the next try's log is its own.
 
-        The kubelet's copy may be gone: where several nodes share one machine, each kubelet tidies the others' logs away.
+        The kubelet's copy may be gone: where several nodes share one machine, each kubelet tidies the others' logs away. It is
+        all there is of a pod that failed before its launcher did anything.
         """
-        return self.read(self.inputs[task]["outputs"]["artifacts"]["executor-logs"]["artifacts"][0]["uri"]).decode()
+        bucket, key = parse_s3_uri(executor_input["outputs"]["artifacts"]["executor-logs"]["artifacts"][0]["uri"])
+        client = s3_client(self.store)
+        try:
+            body: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        except client.exceptions.NoSuchKey:
+            return self.kubernetes.attempt("kubectl", "logs", name, "--namespace", self.namespace).stdout
+        client.delete_object(Bucket=bucket, Key=key)
+        return body.decode()
 
     def read(self, uri: str) -> bytes:
         """An object of the store."""
-        bucket, _, key = uri.removeprefix("s3://").partition("/")
+        bucket, key = parse_s3_uri(uri)
         body: bytes = s3_client(self.store).get_object(Bucket=bucket, Key=key)["Body"].read()
         return body
 
     def _outputs(self, executor_input: dict[str, Any]) -> Outputs:
         """What the launcher recorded; artifacts as ML Metadata gives them to the next task: by an id, without their type."""
         place = str(Path(executor_input["outputs"]["outputFile"]).parent).removeprefix("/s3/")
-        result = json.loads(self.read(f"{place}/{kfp_launcher.RESULT}"))
+        result = json.loads(self.read(f"s3://{place}/{kfp_launcher.RESULT}"))
         artifacts = {
             name: {
                 "name": str(next(self._artifact_ids)),

@@ -266,4 +266,5 @@ def test_a_step_that_is_refused_fails_its_pod_and_says_why_in_its_log(kubernetes
     with pytest.raises(AssertionError, match="resolve-recipe failed"):
         run.go({"recipe": "no-such-recipe"})
     assert [pod["status"]["phase"] for pod in run.pods_of("resolve-recipe")] == ["Failed", "Failed"]
-    assert "There is no such recipe." in run.log("resolve-recipe")
+    for pod in ("resolve-recipe", "resolve-recipe-1"):
+        assert "There is no such recipe." in run.logs[pod]
