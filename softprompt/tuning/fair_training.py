@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softprompt.engine.batches import Example, chunks
+from softprompt.engine.batches import Example
 from softprompt.engine.distributions import answer_distribution, batch_of_all_decisions
 from softprompt.engine.fairness import CONDITIONS, Adversary, GapPenalty, cell_sums, largest_gap
 from softprompt.engine.prompts import SoftPrompt
@@ -103,9 +103,9 @@ def validation_gap(job: Job, prompt: SoftPrompt, spec: FairnessSpec, workers: Wo
     assert job.groups is not None
     prefix, num_labels, num_groups = job.strategy.prefix(prompt), len(job.task.labels), len(job.groups.names)
     shards = []
-    for mine in workers.shards(sorted(job.validation, key=lambda example: example.num_tokens)):
+    for batches in job.validation_shards(workers):
         cells = torch.zeros(2, len(CONDITIONS[spec.criterion]), num_groups, num_labels, device=job.base.model.device)
-        for rows in chunks(mine, job.recipe.evaluation.batch_size):
+        for rows in batches:
             answers, groups = _answers_and_groups(rows, cells.device)
             said = torch.nn.functional.one_hot(log_probabilities(job, prefix, rows).argmax(dim=1), num_labels).float()
             for place, values in enumerate((said, torch.ones_like(said))):

@@ -13,7 +13,7 @@ from softprompt.base_model import FrozenBase, load_base_model
 from softprompt.data.dataset import iter_part, read_manifest
 from softprompt.data.rows import Row
 from softprompt.data.tokens import TokenisedRows, tokenised_rows
-from softprompt.engine.batches import Collator, Example
+from softprompt.engine.batches import Collator, Example, chunks
 from softprompt.engine.concatenate import decoder_start
 from softprompt.engine.encoding import answers_for
 from softprompt.engine.head import Head
@@ -26,6 +26,7 @@ from softprompt.recipe import Candidate, Recipe
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.groups import Groups
 from softprompt.tuning.initialisers import initial_prompt
+from softprompt.tuning.workers import Workers
 
 VALUES_RATE = 3.0
 """Learning rate of a deep prompt's values to that of its keys."""
@@ -102,6 +103,11 @@ class Job:
         if self.groups is None:
             return [self.train[row] for row in rows]
         return [replace(self.train[row], group=int(self.groups.train[row])) for row in rows]
+
+    def validation_shards(self, workers: Workers) -> list[list[Sequence[Example]]]:
+        """A worker's shards of the validation rows, each in batches of rows of like length."""
+        rows = sorted(self.validation, key=lambda example: example.num_tokens)
+        return [list(chunks(mine, self.recipe.evaluation.batch_size)) for mine in workers.shards(rows)]
 
     def scale_of(self, start: Tensor) -> Tensor:
         """What a learning rate is relative to, broadcasting to a prompt's start `[P, H]` or `[L, 2, P, N, D]`.

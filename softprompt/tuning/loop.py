@@ -9,7 +9,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from softprompt.engine.batches import chunks, epochs
+from softprompt.engine.batches import epochs
 from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
@@ -162,9 +162,9 @@ def validate(job: Job, prompt: SoftPrompt, workers: Workers) -> tuple[float, flo
     prefix = job.strategy.prefix(prompt)
     device = job.base.model.device
     shards = []
-    for mine in workers.shards(sorted(job.validation, key=lambda example: example.num_tokens)):
+    for batches in job.validation_shards(workers):
         total, correct = torch.zeros((), device=device), torch.zeros((), device=device)
-        for examples in chunks(mine, job.recipe.evaluation.batch_size):
+        for examples in batches:
             batch = job.collator(examples)
             hidden = job.strategy.hidden(prefix, batch)
             total += loss_sum(job.head, job.collator.trie, hidden, batch)
