@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.ports import free_port
+
 SSHD = Path("/usr/sbin/sshd")
 
 
@@ -146,9 +148,7 @@ def ssh_remote(folder: Path) -> Iterator[tuple[str, Path]]:
     for key in (credentials / "ssh-privatekey", folder / "host"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     (credentials / "ssh-privatekey.pub").rename(folder / "authorized_keys")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     kind, public, *_ = (folder / "host.pub").read_text().split()
     (credentials / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {public}\n")
     Path("/run/sshd").mkdir(exist_ok=True)  # the server's own jail, which its package makes at boot

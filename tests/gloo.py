@@ -1,7 +1,6 @@
 """Processes of this machine that exchange tensors over gloo, as the workers of a training do; one thread each."""
 
 import multiprocessing
-import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+
+from tests.ports import free_port
 
 multiprocessing.set_forkserver_preload(["softprompt.tuning.population", "transformers.models.llama.modeling_llama"])
 """Imported once for all processes: that is most of what a small training takes."""
@@ -22,11 +23,8 @@ def on_workers(count: int, function: Callable[..., Any], *arguments: object) -> 
     """
     if count == 1:
         return _with_one_thread(function, *arguments)
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        given = (count, port, Path(folder) / "out", function, arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        given = (count, free_port(), Path(folder) / "out", function, arguments)
         mp.start_processes(_one_of_many, given, nprocs=count, start_method="forkserver")
         return torch.load(Path(folder) / "out")
 

@@ -13,7 +13,6 @@ what the habit was worth. What is finished is kept in a folder: run it again and
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, run_loop
 from softprompt.tuning.workers import Workers
 from tests.bench.rows import BenchRow, bench_arguments, show
+from tests.variations import job_with
 
 TRAIN, VALIDATION, TEST, RATE = 8_800, 1_200, 8_800, 0.55
 RECIPE = """\
@@ -80,8 +80,7 @@ def run_cell(job: Job, test: Sequence[Row], system: str, seed: int) -> dict[str,
     method, weight = SYSTEMS[system]
     assert job.recipe.training.fairness is not None
     fairness = job.recipe.training.fairness.model_copy(update={"method": method, "weight": weight})
-    training = job.recipe.training.model_copy(update={"seed": seed, "fairness": fairness})
-    job = replace(job, recipe=job.recipe.model_copy(update={"training": training}))
+    job = job_with(job, seed=seed, fairness=fairness)
     began = time.perf_counter()
     state = run_loop(job, 0, Candidate(), LoopState.begin(job, Candidate()), Workers(), lambda _: None)
     seconds = time.perf_counter() - began

@@ -23,6 +23,7 @@ from softprompt.tuning.population import PopulationState, run_population
 from softprompt.tuning.workers import Workers
 from tests.bench.peak_memory import begin_peak, peak_mib
 from tests.bench.rows import BenchRow, bench_arguments, show
+from tests.variations import job_with
 
 EIGHT = tuple(Candidate(seed=seed, learning_rate=rate) for seed in range(2) for rate in (0.25, 0.5, 1.0, 2.0))
 SYSTEMS: dict[str, tuple[tuple[Candidate, ...], bool]] = {
@@ -39,9 +40,7 @@ def run_system(system: str, steps: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "dataset.html")
         job = Job.load(resolved, Path(folder) / "dataset")
-        training = {"candidates": candidates, "halving": halving, "steps": steps, "validate_every_steps": steps // 8}
-        recipe = job.recipe.model_copy(update={"training": job.recipe.training.model_copy(update=training)})
-        job = Job(recipe, job.base, job.task, job.train, job.validation)
+        job = job_with(job, candidates=candidates, halving=halving, steps=steps, validate_every_steps=steps // 8)
         before, began = begin_peak("cpu"), time.perf_counter()
         state = run_population(job, PopulationState(), Workers(), lambda *_: None)
         seconds = time.perf_counter() - began

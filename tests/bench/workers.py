@@ -24,6 +24,7 @@ from softprompt.tuning.loop import LoopState, run_loop
 from softprompt.tuning.workers import Workers
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.gloo import on_workers
+from tests.variations import job_with
 
 SHARDS = 4
 
@@ -53,8 +54,7 @@ def tune(kind: PromptKind, steps: int, num_shards: int) -> tuple[Tensor, Tensor,
     with tempfile.TemporaryDirectory() as folder:
         validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "dataset.html")
         job = Job.load(resolved, Path(folder) / "dataset")
-    training = job.recipe.training.model_copy(update={"steps": steps, "validate_every_steps": 20})
-    job = Job(job.recipe.model_copy(update={"training": training}), job.base, job.task, job.train, job.validation)
+    job = job_with(job, steps=steps, validate_every_steps=20)
     (candidate,) = job.candidates
     began = time.process_time()
     ended = run_loop(job, 0, candidate, LoopState.begin(job, candidate), Workers.current(num_shards), lambda _: None)

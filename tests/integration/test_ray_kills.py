@@ -17,6 +17,7 @@ from softprompt.resolve import ResolvedRecipe, resolve_recipe
 from softprompt.tuning.ray_train import train_on_ray
 from tests.builders import colour_rows, write_jsonl, write_recipe
 from tests.ray_kills import Assassin, Kill, Spy, Watch
+from tests.variations import resolved_with
 
 VICTIMS = ("rank 0", "rank 1", "controller", "node")
 MOMENTS = ("start", "while writing", "mid-step", "right after")
@@ -166,10 +167,7 @@ def test_an_elastic_training_goes_on_with_those_that_are_left_and_ends_with_the_
 
     The last test here: the node that is killed does not come back.
     """
-    training = place.resolved.recipe.training.model_copy(update={"num_workers": (1, 2)})
-    recipe = place.resolved.recipe.model_copy(update={"training": training})
-    elastic = place.resolved.model_copy(update={"recipe": recipe})
-    story = tell_story(place, "elastic", "node", ("mid-step",), elastic)
+    story = tell_story(place, "elastic", "node", ("mid-step",), resolved_with(place.resolved, num_workers=(1, 2)))
     assert story.num_workers == 1
     assert np.array_equal(story.values, undisturbed.values)
     assert story.spy.losses() == undisturbed.spy.losses()

@@ -1,18 +1,12 @@
 """`softprompt ui`: MLflow's pages on the laptop's state, and nothing left behind when it ends."""
 
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 
+from tests.ports import free_port
 from tests.runs import SOFTPROMPT, environment, processes_of, softprompt
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_the_server_ends_with_the_command_when_that_is_terminated(tmp_path):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from softprompt.release.s3_client import S3Access, s3_client
+from tests.ports import free_port
 
 VERSITYGW = Path(__file__).parents[3] / "shared" / "cluster" / "s3"
 BUCKET = "softprompt"
@@ -17,9 +18,7 @@ BUCKET = "softprompt"
 @contextmanager
 def versitygw_server(folder: Path) -> Iterator[S3Access]:
     """A server of a folder, with the bucket `softprompt`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     keys = {"ROOT_ACCESS_KEY": "test-access", "ROOT_SECRET_KEY": "test-secret"}
     command = [str(VERSITYGW), str(folder), str(port)]
     process = subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -19,6 +19,7 @@ from softprompt.release.s3_client import s3_client
 from softprompt.release.store import open_store
 from softprompt.release.trust import load_trust_root
 from softprompt.settings import Settings
+from tests.ports import free_port
 from tests.prompts import random_prompt_file
 
 SERVER = Path(__file__).parents[4] / "shared" / "cluster" / "s3"
@@ -29,9 +30,7 @@ def server(tmp_path, monkeypatch):
     """An S3 server of its own, with two buckets, in the environment."""
     if not SERVER.exists():
         pytest.skip(f"no versitygw here: {SERVER} is missing")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     keys = {"ROOT_ACCESS_KEY": "care-access", "ROOT_SECRET_KEY": "care-secret"}
     command = [str(SERVER), str(tmp_path / "s3"), str(port)]
     process = subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

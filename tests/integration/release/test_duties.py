@@ -35,6 +35,7 @@ from softprompt.release.s3_client import S3Access, s3_client
 from softprompt.release.store import S3Store
 from softprompt.release.trust import load_signer, load_trust_root
 from tests import store_policies
+from tests.ports import free_port
 from tests.prompts import random_prompt_file
 from tests.store_policies import TERRAFORM
 
@@ -82,9 +83,7 @@ def access(tmp_path_factory):
     """Duty -> access with its own keys; `root` may do everything."""
     if not SERVER.exists():
         pytest.skip(f"no versitygw here: {SERVER} is missing")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     keys = {"ROOT_ACCESS_KEY": "root-access", "ROOT_SECRET_KEY": "root-secret"}
     command = [str(SERVER), str(tmp_path_factory.mktemp("duties")), str(port)]
     process = subprocess.Popen(command, env=os.environ | keys, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,17 +13,12 @@ import pytest
 
 from softprompt.embedded.s3 import embedded_s3
 from tests.image_packages import only_packages_of
+from tests.ports import free_port
 from tests.promotion import Promotion, a_prompt
 from tests.runs import SOFTPROMPT
 from tests.servers import mlflow_server
 
 PATIENCE_SECONDS = 90.0
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def get(port, path="/readyz"):

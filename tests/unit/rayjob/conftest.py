@@ -8,6 +8,7 @@ from softprompt.rayjob.manifest import Plan
 from softprompt.rayjob.settings import RayJobSettings
 from softprompt.resolve import resolve_recipe
 from softprompt.step_request import StepRequest
+from tests.variations import resolved_with
 
 OWNER = {"apiVersion": "v1", "kind": "Pod", "name": "step-1", "uid": "uid-1"}
 
@@ -17,17 +18,12 @@ def demo():
     return resolve_recipe("demo")
 
 
-def with_workers(resolved, num_workers):
-    training = resolved.recipe.training.model_copy(update={"num_workers": num_workers})
-    return resolved.model_copy(update={"recipe": resolved.recipe.model_copy(update={"training": training})})
-
-
 @pytest.fixture
 def ask():
     """A function: step, workers -> a request of the demo's recipe."""
 
     def request(step="tune_prompt", num_workers=2):
-        resolved = with_workers(demo(), num_workers)
+        resolved = resolved_with(demo(), num_workers=num_workers)
         return StepRequest(step=step, resolved=resolved, tracking_uri="http://mlflow", run_id="r1", checkpoints="s3://b/c")
 
     return request

@@ -21,6 +21,7 @@ from softprompt.tuning.tune import write_results
 from softprompt.tuning.workers import Workers
 from tests.builders import colour_rows, write_jsonl, write_recipe
 from tests.gloo import on_workers
+from tests.variations import job_with, resolved_with
 
 METHODS = ("gap", "adversary")
 
@@ -50,12 +51,8 @@ def job(resolved, dataset):
     return Job.load(resolved, dataset)
 
 
-def with_training(job: Job, **changes: object) -> Job:
-    return replace(job, recipe=job.recipe.model_copy(update={"training": job.recipe.training.model_copy(update=changes)}))
-
-
 def with_fairness(job: Job, **changes: object) -> Job:
-    return with_training(job, fairness=job.recipe.training.fairness.model_copy(update=changes))
+    return job_with(job, fairness=job.recipe.training.fairness.model_copy(update=changes))
 
 
 def train(job: Job, state: LoopState | None = None, report=lambda state: None) -> LoopState:
@@ -72,8 +69,8 @@ def test_rows_carry_their_group_and_small_groups_none(job):
 
 @pytest.mark.parametrize("weight", [0.0, None])
 def test_without_weight_it_is_plain_training_bit_for_bit(job, weight):
-    plain = with_training(job, fairness=None)
-    asked = with_fairness(job, weight=0.0) if weight is not None else with_training(job, fairness=None)
+    plain = job_with(job, fairness=None)
+    asked = with_fairness(job, weight=0.0) if weight is not None else job_with(job, fairness=None)
     expected, found = train(replace(plain, groups=None)), train(asked)
     assert torch.equal(found.best_values, expected.best_values)
     assert all(torch.equal(found.optimiser[name], value) for name, value in expected.optimiser.items())
@@ -94,7 +91,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(job, method, criteri
     job = with_fairness(job, method=method, criterion=criterion)
     whole = train(job)
     for size in (3, 1):
-        cut = train(with_training(job, micro_batch_size=size))
+        cut = train(job_with(job, micro_batch_size=size))
         difference = (cut.parameters["offset"] - whole.parameters["offset"]).norm()
         assert difference / whole.parameters["offset"].norm() < 1e-4
         for name, value in whole.fairness.items():
@@ -104,7 +101,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(job, method, criteri
 @pytest.mark.parametrize("method", METHODS)
 def test_it_goes_on_from_a_checkpoint_to_the_same_bits(job, tmp_path, method):
     job = with_fairness(job, method=method)
-    job, kept = with_training(job, steps=9), []
+    job, kept = job_with(job, steps=9), []
     whole = run_population(job, PopulationState(), Workers(), lambda *_: None)
 
     def keep(state, _):
@@ -148,7 +145,7 @@ def test_where_the_number_of_workers_may_change_it_changes_no_bit(resolved, data
 
 
 def test_the_gap_on_validation_is_that_of_its_decisions(job):
-    job = with_training(job, steps=3)
+    job = job_with(job, steps=3)
     spec, prompt = job.recipe.training.fairness, job.initial_prompt(Candidate())
     with torch.no_grad():
         said = log_probabilities(job, job.strategy.prefix(prompt), job.validation).argmax(dim=1).tolist()
@@ -231,8 +228,7 @@ def test_one_group_is_refused(resolved, tmp_path):
 
 
 def test_a_label_that_no_row_has_is_refused(job, resolved, dataset):
-    training = job.recipe.training.model_copy(update={"fairness": FairnessSpec(column="shop", label="mauve")})
-    wrong = resolved.model_copy(update={"recipe": job.recipe.model_copy(update={"training": training})})
+    wrong = resolved_with(resolved, fairness=FairnessSpec(column="shop", label="mauve"))
     with pytest.raises(InvalidRecipe, match="not one of the dataset's") as caught:
         Job.load(wrong, dataset)
     assert "mauve" in str(caught.value)

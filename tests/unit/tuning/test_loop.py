@@ -15,11 +15,7 @@ from softprompt.tuning.optimisers import set_learning_rate
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.step import take_step
 from softprompt.tuning.workers import Workers
-
-
-def with_training(job: Job, **changes: object) -> Job:
-    recipe = job.recipe.model_copy(update={"training": job.recipe.training.model_copy(update=changes)})
-    return Job(recipe, job.base, job.task, job.train, job.validation)
+from tests.variations import job_with
 
 
 def with_prompt(job: Job, **changes: object) -> Job:
@@ -43,14 +39,14 @@ def as_population(state: LoopState) -> PopulationState:
 
 def test_training_lowers_the_loss_and_leaves_the_base_alone(job):
     before = parameter_digest(job.base.model)
-    looks = train(with_training(job, steps=150, validate_every_steps=10, batch_size=32)).measurements
+    looks = train(job_with(job, steps=150, validate_every_steps=10, batch_size=32)).measurements
     assert looks[-1].training_loss < 0.8 * looks[0].training_loss
     assert max(look.validation_accuracy for look in looks) > looks[0].validation_accuracy
     assert parameter_digest(job.base.model) == before
 
 
 def test_the_best_look_is_kept_not_the_last(job):
-    state = train(with_training(job, steps=30, validate_every_steps=3, learning_rate=30.0, schedule="constant"))
+    state = train(job_with(job, steps=30, validate_every_steps=3, learning_rate=30.0, schedule="constant"))
     scores = [(look.validation_accuracy, -look.validation_loss) for look in state.measurements]
     assert state.best_score == max(scores)
     assert state.best_step == state.measurements[scores.index(max(scores))].step
@@ -65,7 +61,7 @@ def test_the_best_look_is_kept_not_the_last(job):
 )
 def test_a_loop_goes_on_from_a_checkpoint_to_the_same_bits(job, tmp_path, kind, reparameterisation, optimiser):
     job = with_prompt(
-        with_training(job, steps=12, validate_every_steps=4, optimiser=optimiser),
+        job_with(job, steps=12, validate_every_steps=4, optimiser=optimiser),
         kind=kind,
         reparameterisation=reparameterisation,
     )
@@ -116,7 +112,7 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine(job):
 
 def test_the_first_step_is_adams(job):
     """After one step every number has moved by the learning rate (or stands still where its gradient is zero)."""
-    job = with_training(job, steps=1, warmup_steps=0, validate_every_steps=1, learning_rate=0.5)
+    job = job_with(job, steps=1, warmup_steps=0, validate_every_steps=1, learning_rate=0.5)
     start = job.initial_prompt(job.candidates[0]).values.detach()
     moved = (values_of(job, train(job)) - start).abs()
     rate = 0.5 * job.base.embedding_rms
@@ -132,7 +128,7 @@ def test_a_training_that_diverges_is_said_to(job):
 
 
 def test_likelihood_loss_trains_too(job):
-    job = with_training(job, loss="likelihood", steps=10, validate_every_steps=5)
+    job = job_with(job, loss="likelihood", steps=10, validate_every_steps=5)
     looks = train(job).measurements
     assert looks[0].validation_accuracy is None
     assert looks[-1].validation_loss < looks[0].validation_loss
@@ -141,15 +137,15 @@ def test_likelihood_loss_trains_too(job):
 def test_micro_batches_give_the_gradient_of_the_whole_batch(job):
     """One worker, micro-batches of 3 and of 1, both kinds; the last step's prompt says whether all gradients were the same."""
     for kind in ("shallow", "deep"):
-        whole = values_of(job, train(with_prompt(with_training(job, steps=3, batch_size=10), kind=kind)))
+        whole = values_of(job, train(with_prompt(job_with(job, steps=3, batch_size=10), kind=kind)))
         for size in (3, 1):
-            cut = with_prompt(with_training(job, steps=3, batch_size=10, micro_batch_size=size), kind=kind)
+            cut = with_prompt(job_with(job, steps=3, batch_size=10, micro_batch_size=size), kind=kind)
             assert (values_of(job, train(cut)) - whole).norm() / whole.norm() < 1e-5
 
 
 def test_a_gradient_is_cut_to_its_longest(job):
     """Under Adafactor, whose first step would otherwise not see a gradient's length, a tiny limit leaves the direction alone."""
-    free = with_training(job, steps=1, warmup_steps=0)
+    free = job_with(job, steps=1, warmup_steps=0)
     module = {}
     for limit in (None, 1e-3):
         trained = Trained.at(job, 0, job.candidates[0], LoopState.begin(job, job.candidates[0]))
@@ -161,7 +157,7 @@ def test_a_gradient_is_cut_to_its_longest(job):
 
 
 def test_patience_ends_a_candidate_that_gets_no_better(job):
-    state = train(with_training(job, steps=40, validate_every_steps=2, learning_rate=1e-7, validation_metric="loss", patience=3))
+    state = train(job_with(job, steps=40, validate_every_steps=2, learning_rate=1e-7, validation_metric="loss", patience=3))
     assert state.stopped
     assert state.step == state.best_step + 6 < 40
 
@@ -170,9 +166,7 @@ def test_the_metric_that_the_recipe_names_picks_the_best(job):
     by = {}
     for metric in ("accuracy", "loss"):
         state = train(
-            with_training(
-                job, steps=30, validate_every_steps=3, learning_rate=10.0, schedule="constant", validation_metric=metric
-            )
+            job_with(job, steps=30, validate_every_steps=3, learning_rate=10.0, schedule="constant", validation_metric=metric)
         )
         looks = state.measurements
         best = (
@@ -186,7 +180,7 @@ def test_the_metric_that_the_recipe_names_picks_the_best(job):
 
 
 def test_a_residual_network_starts_at_the_initial_prompt_and_is_folded(job):
-    job = with_prompt(with_training(job, steps=20, validate_every_steps=10), reparameterisation="residual", bottleneck=8)
+    job = with_prompt(job_with(job, steps=20, validate_every_steps=10), reparameterisation="residual", bottleneck=8)
     state = LoopState.begin(job, job.candidates[0])
     start = job.initial_prompt(job.candidates[0]).values.detach()
     assert torch.equal(values_of(job, state), start)
@@ -203,7 +197,7 @@ def test_a_residual_network_starts_at_the_initial_prompt_and_is_folded(job):
 
 def test_a_network_of_embeddings_starts_at_the_initial_prompt_and_is_folded(job):
     wishes = {"reparameterisation": "mlp", "bottleneck": 8}
-    job = with_prompt(with_training(job, steps=20, validate_every_steps=20), **wishes)
+    job = with_prompt(job_with(job, steps=20, validate_every_steps=20), **wishes)
     state = LoopState.begin(job, job.candidates[0])
     start = job.initial_prompt(job.candidates[0]).values.detach()
     assert torch.equal(values_of(job, state), start)
@@ -219,7 +213,7 @@ def test_adafactor_is_transformers_own(job):
     """Two steps by hand with the stock optimiser over the very gradients."""
     from transformers.optimization import Adafactor
 
-    job = with_training(job, steps=2, optimiser="adafactor", warmup_steps=0, schedule="constant", learning_rate=0.3)
+    job = job_with(job, steps=2, optimiser="adafactor", warmup_steps=0, schedule="constant", learning_rate=0.3)
     trained = Trained.at(job, 0, job.candidates[0], LoopState.begin(job, job.candidates[0]))
     stock = torch.zeros_like(trained.module.offset).requires_grad_()
     optimiser = Adafactor([stock], lr=0.3, scale_parameter=False, relative_step=False, warmup_init=False)

@@ -9,7 +9,7 @@ from softprompt.tuning.job import Job
 from softprompt.tuning.outcome import judge
 from softprompt.tuning.population import PopulationState, Run, planned_steps, run_population, rungs
 from softprompt.tuning.workers import Workers
-from tests.unit.tuning.test_loop import with_training
+from tests.variations import job_with
 
 EIGHT = tuple(Candidate(learning_rate=rate) for rate in (1e-6, 1.0, 1e-5, 0.5, 1e-4, 0.1, 1e-3, 2.0))
 
@@ -25,7 +25,7 @@ def best_until(run: Run, step: int) -> tuple[float, float]:
 
 def test_the_best_candidate_wins_and_all_are_reported(job):
     candidates = (Candidate(learning_rate=1e-6), Candidate(), Candidate(seed=3, num_tokens=2))
-    state = run(with_training(job, steps=20, validate_every_steps=10, candidates=candidates, halving=False))
+    state = run(job_with(job, steps=20, validate_every_steps=10, candidates=candidates, halving=False))
     assert [run.loop.step for run in state.runs] == [20, 20, 20]
     assert [len(run.loop.best_values) for run in state.runs] == [4, 4, 2]
     scores = [run.loop.best_score for run in state.runs]
@@ -43,7 +43,7 @@ def test_halving_drops_the_worst_and_costs_less_than_half():
 
 
 def test_halving_keeps_the_better_half_at_every_rung(job):
-    job = with_training(job, steps=40, validate_every_steps=5, candidates=EIGHT)
+    job = job_with(job, steps=40, validate_every_steps=5, candidates=EIGHT)
     state = run(job)
     assert sorted(run.loop.step for run in state.runs) == [5, 5, 5, 5, 10, 10, 20, 40]
     assert [run.dropped_at for run in state.runs].count(None) == 1
@@ -56,7 +56,7 @@ def test_halving_keeps_the_better_half_at_every_rung(job):
 
 def test_seeds_repeat_the_chosen_setting_and_the_best_is_kept(job):
     candidates = (Candidate(learning_rate=1e-6), Candidate(seed=5))
-    job = with_training(job, steps=20, validate_every_steps=5, candidates=candidates, seeds=3)
+    job = job_with(job, steps=20, validate_every_steps=5, candidates=candidates, seeds=3)
     state = run(job)
     assert [(run.candidate.seed, run.repeats) for run in state.runs[1:]] == [(5, None), (6, 1), (7, 1)]
     assert state.winner.loop.best_score == max(run.loop.best_score for run in state.runs[1:])
@@ -70,7 +70,7 @@ def test_seeds_repeat_the_chosen_setting_and_the_best_is_kept(job):
 
 def test_a_population_goes_on_from_every_checkpoint_to_the_same_bits(job, tmp_path):
     candidates = (Candidate(), Candidate(seed=1), Candidate(learning_rate=0.3))
-    job = with_training(job, steps=12, validate_every_steps=3, candidates=candidates, seeds=2)
+    job = job_with(job, steps=12, validate_every_steps=3, candidates=candidates, seeds=2)
     whole, folders = run(job), []
 
     def keep(state, _):
