@@ -16,9 +16,9 @@ from pydantic import Field, StringConstraints
 
 from components import IMAGE
 from softprompt.documents import Document
+from softprompt.names import Name
 from softprompt.placement import Backend
 from softprompt.rayjob.settings import PREFIX, RayJobSettings
-from softprompt.recipe import Name
 from softprompt.settings import SECRET_VARIABLES
 from softprompt.step_request import HeavyStep
 

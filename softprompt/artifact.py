@@ -23,8 +23,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from softprompt.documents import Document, parse_json, sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.gate_specs import TaskType
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind, TaskType
 from softprompt.template import template_fields
 from softprompt.tensor_file import Dtype, Float32Array, decode_matrix, encode_matrix
 

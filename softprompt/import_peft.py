@@ -16,8 +16,8 @@ from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRecipe, InvalidRequest
 from softprompt.fetch import absolute_uri, fetch_base
 from softprompt.peft_checkpoint import read_peft_prompt
-from softprompt.recipe import TaskSpec
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe.reader import read_recipe
+from softprompt.recipe.task import TaskSpec
 from softprompt.resolve import find_recipe
 
 

@@ -20,7 +20,7 @@ from softprompt.engine.encoding import TextEncoder
 from softprompt.errors import DatasetRefused, InvalidRequest
 from softprompt.fetch import absolute_uri, fetch_base, fetch_dataset
 from softprompt.inspection.inspection import Inspection, inspect_prompt
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.settings import Settings
 from softprompt.template import template_fields

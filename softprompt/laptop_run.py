@@ -15,7 +15,7 @@ from softprompt.display import PipelineDisplay
 from softprompt.errors import SoftpromptError
 from softprompt.evaluation.gate_report import GateReport
 from softprompt.progress import EVENTS_VARIABLE
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe.reader import read_recipe
 from softprompt.registry import Registration
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.resolve import Overrides, ResolvedRecipe, apply_overrides, find_recipe

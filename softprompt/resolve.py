@@ -18,8 +18,9 @@ from softprompt.errors import InvalidRecipe
 from softprompt.fetch import absolute_uri, cache_folder, dataset_sha256, fetch_base, fetch_bytes, fetch_dataset, fetch_prompt
 from softprompt.fingerprint import fingerprint
 from softprompt.progress import tell
-from softprompt.recipe import InitSpec, PromptInit, Recipe
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe import Recipe
+from softprompt.recipe.prompt import InitSpec, PromptInit
+from softprompt.recipe.reader import read_recipe
 from softprompt.yaml_reader import MAX_YAML_BYTES
 
 STEP = "resolve_recipe"

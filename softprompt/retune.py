@@ -25,8 +25,9 @@ from softprompt.fetch.cache import cache_folder
 from softprompt.fetch.published import published_uri
 from softprompt.fingerprint import fingerprint
 from softprompt.laptop_run import run_on_laptop
-from softprompt.recipe import PromptInit, Recipe
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe import Recipe
+from softprompt.recipe.prompt import PromptInit
+from softprompt.recipe.reader import read_recipe
 from softprompt.registry_runs import recipe_of_version
 from softprompt.release.blobs import MAX_EVIDENCE_BYTES, Blobs
 from softprompt.release.statement import ChannelState

@@ -10,7 +10,7 @@ from rich.table import Table
 from softprompt.artifact import PromptFile
 from softprompt.documents import Document
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
-from softprompt.gate_specs import Metric
+from softprompt.recipe.gates import Metric
 from softprompt.registry import Registration
 from softprompt.release.publish_prompt import PublishOutcome
 from softprompt.resolve import ResolvedRecipe

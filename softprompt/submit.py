@@ -16,8 +16,9 @@ from pipelines.pods import PodSettings
 from pipelines.remote import Event, Kubeflow, RunRequest, follow
 from softprompt.display import STEPS
 from softprompt.errors import InvalidRecipe, InvalidRequest, SoftpromptError
-from softprompt.recipe import PromptInit, Recipe
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe import Recipe
+from softprompt.recipe.prompt import PromptInit
+from softprompt.recipe.reader import read_recipe
 from softprompt.registry_runs import RecordedRun, recorded_run
 from softprompt.resolve import Overrides, apply_overrides, find_recipe, packaged_recipes
 from softprompt.run_summary import EXIT_CODES

@@ -142,7 +142,7 @@ def schema() -> None:
 
     Editors use it to complete and check: put `# yaml-language-server: $schema=recipe.schema.json` into a recipe's first line.
     """
-    from softprompt.recipe_reader import recipe_schema
+    from softprompt.recipe.reader import recipe_schema
 
     print(json.dumps(recipe_schema(), indent=2))
 

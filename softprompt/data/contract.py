@@ -13,7 +13,7 @@ from softprompt.data.reading.records import Record
 from softprompt.data.rows import Part, Row
 from softprompt.data.text.characters import whitespace_only
 from softprompt.engine.conversation import RenderChat
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 
 PART_NAMES: dict[str, Part] = {
     "train": "train",

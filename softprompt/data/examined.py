@@ -15,7 +15,8 @@ from softprompt.data.split import leaders, moved
 from softprompt.data.table import RowTable
 from softprompt.data.text.personal_data import mask
 from softprompt.documents import canonical_json
-from softprompt.recipe import FindingActions, Recipe, RowAction
+from softprompt.recipe import Recipe
+from softprompt.recipe.dataset import FindingActions, RowAction
 
 Rows = NDArray[np.int64]
 NO_ROWS: Rows = np.zeros(0, np.int64)

@@ -27,7 +27,8 @@ from softprompt.data.text.personal_data import mask
 from softprompt.data.validate import Examination, divided, run_checks
 from softprompt.errors import InvalidRequest
 from softprompt.fetch import fetch_base
-from softprompt.recipe import DatasetSpec, Recipe
+from softprompt.recipe import Recipe
+from softprompt.recipe.dataset import DatasetSpec
 from softprompt.resolve import ResolvedRecipe
 
 MOST_ROUNDS = 20

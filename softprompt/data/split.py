@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.rows import PARTS
-from softprompt.recipe import SplitSpec
+from softprompt.recipe.dataset import SplitSpec
 
 TRAIN, VALIDATION, TEST = range(len(PARTS))
 

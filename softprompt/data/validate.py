@@ -44,7 +44,7 @@ from softprompt.fetch import fetch_base, fetch_dataset
 from softprompt.fetch.cache import fresh_folder
 from softprompt.fetch.web import without_secrets
 from softprompt.progress import tell
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 from softprompt.resolve import ResolvedRecipe
 
 STEP = "validate_dataset"

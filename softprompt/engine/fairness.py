@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softprompt.gate_specs import Criterion
+from softprompt.recipe.gates import Criterion
 
 REMEMBERED_ROWS = 100
 """A rate looks back over about so many rows of its own, however rare they are."""

@@ -19,7 +19,7 @@ from softprompt.engine.sampling import next_token
 from softprompt.engine.scoring import answer_log_probabilities, answer_nats, generate
 from softprompt.engine.strategy import Prefix, Strategy, check_length, choose_strategy
 from softprompt.engine.task import EncodedTask
-from softprompt.recipe import SamplingSpec
+from softprompt.recipe.evaluation import SamplingSpec
 
 
 @dataclass(frozen=True)

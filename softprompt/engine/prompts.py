@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 from softprompt.tensor_file import Float32Array
 
 

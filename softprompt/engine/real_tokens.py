@@ -9,8 +9,8 @@ from softprompt.base_model import FrozenBase
 from softprompt.engine.decoder_prefix import DecoderPrefix, num_decoder_layers
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.shared_prefix import SharedPrefix
+from softprompt.names import PromptKind
 from softprompt.peft_checkpoint import BaseShape
-from softprompt.recipe import PromptKind
 
 
 @torch.no_grad()

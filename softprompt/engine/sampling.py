@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from softprompt.recipe import SamplingSpec
+from softprompt.recipe.evaluation import SamplingSpec
 
 MOST_RANKED = 2048
 """Tokens that are ranked first; where they hold too little, the whole vocabulary is, which takes three times as long."""

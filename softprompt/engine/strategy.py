@@ -11,7 +11,7 @@ from softprompt.base_model import FrozenBase
 from softprompt.engine.batches import Batch
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import UnsupportedBaseModel
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 
 
 class Prefix(Protocol):

@@ -8,7 +8,7 @@ import numpy as np
 from softprompt.evaluation.gate_report import DisturbanceScores, SliceScores
 from softprompt.evaluation.measure import measure, measure_difference
 from softprompt.evaluation.observations import Observations
-from softprompt.gate_specs import METRICS_OF_TASK
+from softprompt.recipe.gates import METRICS_OF_TASK
 
 MOST_SLICES = 100
 """Of one column; a column with more values names no groups of people."""

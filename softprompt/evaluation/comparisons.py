@@ -20,7 +20,7 @@ from softprompt.evaluation.measure import (
 from softprompt.evaluation.metrics import PROPORTIONS, available, row_scores, statistic
 from softprompt.evaluation.observations import Earlier, Observations
 from softprompt.evaluation.significance import bootstrap_p, fisher_p, holm, mcnemar_mid_p
-from softprompt.gate_specs import LOWER_IS_BETTER, Metric
+from softprompt.recipe.gates import LOWER_IS_BETTER, Metric
 
 EARLIER = "earlier"
 """The soft prompt itself on the test rows of an earlier dataset."""

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.gate_specs import Metric, Perturbation, Severity, TaskType
+from softprompt.names import TaskType
 from softprompt.numerics import Numerics
+from softprompt.recipe.gates import Metric, Perturbation, Severity
 
 Verdict = Literal["passed", "rejected", "undecided"]
 

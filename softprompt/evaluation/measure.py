@@ -8,7 +8,7 @@ import numpy as np
 from softprompt.evaluation.intervals import Interval, bootstrap_interval, exact_interval, paired_difference, unseen
 from softprompt.evaluation.metrics import PROPORTIONS, Statistic, row_scores, statistic
 from softprompt.evaluation.observations import Answers, Booleans, Floats, Observations
-from softprompt.gate_specs import UNBOUNDED, Metric
+from softprompt.recipe.gates import UNBOUNDED, Metric
 
 OF_LABELS: frozenset[Metric] = frozenset({"balanced_accuracy", "macro_precision", "macro_recall", "macro_f1"})
 """Means over labels: one row of a rare label moves them more than one of a frequent label."""

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softprompt.data.rows import Row
-from softprompt.gate_specs import Perturbation, TaskType
-from softprompt.recipe import EvaluationSpec
+from softprompt.names import TaskType
+from softprompt.recipe.evaluation import EvaluationSpec
+from softprompt.recipe.gates import Perturbation
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]

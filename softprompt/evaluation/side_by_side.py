@@ -10,7 +10,7 @@ from softprompt.evaluation.comparisons import explore
 from softprompt.evaluation.gate_report import Comparison, GateReport, Measured, RowOutcome, SliceScores, Verdict
 from softprompt.evaluation.metrics import row_scores
 from softprompt.evaluation.observations import Answers, Observations
-from softprompt.gate_specs import Metric
+from softprompt.recipe.gates import Metric
 
 CONFIDENCE = 0.95
 OF_EACH_ROW: dict[str, Metric] = {"classification": "accuracy", "generation": "rouge_l"}

@@ -5,7 +5,7 @@ import math
 from softprompt.evaluation.intervals import Interval
 from softprompt.evaluation.measure import measure
 from softprompt.evaluation.observations import Answers, Booleans, Observations
-from softprompt.gate_specs import Metric
+from softprompt.recipe.gates import Metric
 
 
 def measure_between(

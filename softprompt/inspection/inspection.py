@@ -15,7 +15,7 @@ from softprompt.inspection.nearest import Neighbour
 from softprompt.inspection.norms import NormComparison
 from softprompt.inspection.spaces import Part
 from softprompt.inspection.vocabulary import Comparison, compare_with_vocabulary
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 
 Point = tuple[float, float]
 Found = TypeVar("Found")

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from softprompt.base_model import FrozenBase
 from softprompt.engine.head import inner_model
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 
 Part = Literal["embeddings", "keys", "values"]
 TOKENS_AT_ONCE = 1024

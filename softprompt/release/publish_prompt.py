@@ -11,8 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from softprompt.artifact import PromptFile
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import InvalidRequest
+from softprompt.names import Name
 from softprompt.numerics import Numerics
-from softprompt.recipe import Name
 from softprompt.release.blobs import mend_blobs, prompt_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.layout import RETENTION_SECONDS, proposal_key

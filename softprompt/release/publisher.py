@@ -17,7 +17,7 @@ from securesystemslib.signer import Signer
 
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release import envelope
 from softprompt.release.blobs import mend_blobs, named_blobs, put_blobs
 from softprompt.release.channel import ChannelLog, Head, Signed, verify_generation

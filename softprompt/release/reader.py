@@ -14,7 +14,7 @@ from pathlib import Path
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, SoftpromptError, StoreUnavailable, VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release.blobs import Blobs, at_once
 from softprompt.release.channel import ChannelLog, Missing, Signed, verify_generation
 from softprompt.release.durable import read_if_there, write_durably

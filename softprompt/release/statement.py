@@ -13,8 +13,8 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
+from softprompt.names import Name
 from softprompt.numerics import Numerics
-from softprompt.recipe import Name
 from softprompt.release.in_toto import StatementType
 
 MAX_SKIPPED = 1000

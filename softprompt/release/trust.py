@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner, Key, Signer, SSlibKey
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest, VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release import envelope
 from softprompt.release.durable import read_if_there
 from softprompt.release.layout import CLOCK_SKEW_SECONDS

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softprompt.documents import canonical_json
 from softprompt.fetch import file_sha256
-from softprompt.recipe import Candidate
+from softprompt.recipe.training import Candidate
 from softprompt.tuning.loop import LoopState
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.training_log import Measurement, Outcome

@@ -10,7 +10,7 @@ from softprompt.engine.distributions import answer_distribution, batch_of_all_de
 from softprompt.engine.fairness import CONDITIONS, Adversary, GapPenalty, cell_sums, largest_gap
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.strategy import Prefix
-from softprompt.recipe import FairnessSpec, TrainingSpec
+from softprompt.recipe.training import FairnessSpec, TrainingSpec
 from softprompt.tuning.groups import LEAST_ROWS
 from softprompt.tuning.job import Job
 from softprompt.tuning.optimisers import named_groups, optimiser_tensors, restore_optimiser

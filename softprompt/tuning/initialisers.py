@@ -20,9 +20,10 @@ from softprompt.engine.real_tokens import base_shape, token_values
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRecipe, VerificationFailed
 from softprompt.fetch import fetch_prompt
+from softprompt.names import PromptKind
 from softprompt.peft_checkpoint import is_peft_checkpoint, read_peft_prompt
 from softprompt.progress import tell
-from softprompt.recipe import FrequentTokensInit, InitSpec, PromptKind
+from softprompt.recipe.prompt import FrequentTokensInit, InitSpec
 
 STEP = "tune_prompt"
 MOST_ROWS = 10_000

@@ -22,7 +22,8 @@ from softprompt.engine.strategy import Strategy, choose_strategy
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRecipe
 from softprompt.fetch import fetch_base, fetch_prompt
-from softprompt.recipe import Candidate, Recipe
+from softprompt.recipe import Recipe
+from softprompt.recipe.training import Candidate
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.groups import Groups
 from softprompt.tuning.initialisers import initial_prompt

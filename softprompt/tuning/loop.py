@@ -13,7 +13,7 @@ from softprompt.engine.batches import epochs
 from softprompt.engine.losses import loss_sum, num_correct
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
-from softprompt.recipe import Candidate, TrainingSpec, ValidationMetric
+from softprompt.recipe.training import Candidate, TrainingSpec, ValidationMetric
 from softprompt.tuning.fair_training import FairTraining, validation_gap
 from softprompt.tuning.job import Job
 from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softprompt.recipe import TrainingSpec
+from softprompt.recipe.training import TrainingSpec
 from softprompt.tuning.parameterisation import NETWORK
 from softprompt.tuning.soap import Soap
 

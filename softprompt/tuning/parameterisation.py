@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.recipe import PromptSpec
+from softprompt.recipe.prompt import PromptSpec
 
 NETWORK = ("down", "up", "embedding", "hidden")
 """Parameters of a network; all others count moves of vectors."""

@@ -9,7 +9,7 @@ and optimiser state, kilobytes to megabytes.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from softprompt.recipe import Candidate
+from softprompt.recipe.training import Candidate
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, run_loop
 from softprompt.tuning.training_log import Measurement, Outcome

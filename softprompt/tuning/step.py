@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from softprompt.engine.batches import Example, chunks
 from softprompt.engine.losses import loss_sum
 from softprompt.engine.strategy import Prefix
-from softprompt.recipe import TrainingSpec
+from softprompt.recipe.training import TrainingSpec
 from softprompt.tuning.fair_training import FairTraining
 from softprompt.tuning.job import Job
 from softprompt.tuning.parameterisation import Direct

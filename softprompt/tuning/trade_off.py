@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 
 from softprompt.engine.fairness import belongs, largest_gap
-from softprompt.recipe import FairnessSpec
+from softprompt.recipe.training import FairnessSpec
 from softprompt.tuning.fair_training import judged_cells
 from softprompt.tuning.job import Job
 from softprompt.tuning.training_log import TradeOff, TradeOffPoint

@@ -4,9 +4,10 @@ from typing import Literal
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.gate_specs import Criterion
+from softprompt.names import PromptKind
 from softprompt.numerics import Numerics
-from softprompt.recipe import FairnessMethod, PromptKind, ValidationMetric
+from softprompt.recipe.gates import Criterion
+from softprompt.recipe.training import FairnessMethod, ValidationMetric
 
 
 class Measurement(Document):

@@ -7,7 +7,7 @@ from softprompt.artifact import Answer, PromptFile, TemplateExample
 from softprompt.errors import SoftpromptError
 from softprompt.numerics import FORMATS
 from softprompt.progress import MetricSink, tell
-from softprompt.recipe import Candidate, TrainingSpec
+from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from softprompt.data.dataset import read_part
 from softprompt.data.validate import validate_dataset
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 from softprompt.resolve import Overrides, resolve_recipe
 from softprompt.tuning import loop, optimisers
 from softprompt.tuning.job import Job

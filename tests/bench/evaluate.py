@@ -30,7 +30,7 @@ from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.fetch import fetch_base
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.stock import fold, peft_config, random_prompt
 

@@ -27,7 +27,7 @@ from softprompt.embedded.bias import plant_bias
 from softprompt.embedded.tickets import generate_tickets, write_jsonl
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.recipe import FAIRNESS_WEIGHTS, Candidate, FairnessMethod
+from softprompt.recipe.training import FAIRNESS_WEIGHTS, Candidate, FairnessMethod
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, run_loop

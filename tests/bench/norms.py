@@ -24,7 +24,7 @@ from softprompt.engine.encoding import answers_for
 from softprompt.engine.fit import MOST_NORM, largest_relative_norm
 from softprompt.engine.task import EncodedTask
 from softprompt.fetch import fetch_base, fetch_dataset
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 from softprompt.tuning.loop import learning_rate
 from softprompt.tuning.optimisers import set_learning_rate
 from tests.bench.quality import BATCH, SHARED, TEN, Method, Task, _loss, load_task, ours, stock

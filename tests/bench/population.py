@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from softprompt.data.validate import validate_dataset
-from softprompt.recipe import Candidate
+from softprompt.recipe.training import Candidate
 from softprompt.resolve import Overrides, resolve_recipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.population import PopulationState, run_population

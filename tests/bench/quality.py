@@ -35,7 +35,8 @@ from softprompt.engine.encoding import answers_for
 from softprompt.engine.head import Head
 from softprompt.engine.strategy import choose_strategy
 from softprompt.engine.task import EncodedTask
-from softprompt.recipe import Candidate, Recipe, TrainingSpec
+from softprompt.recipe import Recipe
+from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.release.durable import open_lock, try_lock, unlock
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate

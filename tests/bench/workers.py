@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from softprompt.data.validate import validate_dataset
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 from softprompt.resolve import Overrides, resolve_recipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, run_loop

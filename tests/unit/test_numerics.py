@@ -16,7 +16,7 @@ from softprompt.engine.head import Head
 from softprompt.errors import BaseModelUnavailable, InvalidRecipe, InvalidRequest
 from softprompt.numerics import FORMATS, NUMERICS, ComputeFormat, Numerics, parse_numerics
 from softprompt.quantised import FrozenLinear
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe.reader import read_recipe
 from softprompt.release.planning.policy import read_policy
 from softprompt.resolve import resolve_recipe
 from tests.builders import write_jsonl, write_recipe

@@ -3,8 +3,8 @@
 import pytest
 
 from softprompt.errors import InvalidRecipe
-from softprompt.recipe import FAIRNESS_WEIGHTS, Candidate
-from softprompt.recipe_reader import read_recipe, recipe_schema
+from softprompt.recipe.reader import read_recipe, recipe_schema
+from softprompt.recipe.training import FAIRNESS_WEIGHTS, Candidate
 
 GOOD = """\
 schema_version: 1

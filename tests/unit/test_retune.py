@@ -7,7 +7,7 @@ from softprompt.deployment import laptop
 from softprompt.errors import InvalidRequest, StoreUnavailable, VerificationFailed
 from softprompt.fetch import fetch_prompt
 from softprompt.fetch.published import published_uri
-from softprompt.recipe_reader import read_recipe
+from softprompt.recipe.reader import read_recipe
 from softprompt.release.publish_prompt import publish_prompt
 from softprompt.release.store import open_store
 from softprompt.retune import RetuneReport, RetuneResult, find_retunings, retune_there

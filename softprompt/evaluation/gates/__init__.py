@@ -28,7 +28,7 @@ from softprompt.evaluation.gates.prompt_health import judge_prompt_health
 from softprompt.evaluation.gates.robustness import judge_robustness
 from softprompt.evaluation.gates.slices import judge_slices
 from softprompt.evaluation.observations import Observations
-from softprompt.gate_specs import GateSpec
+from softprompt.recipe.gates import GateSpec
 
 _JUDGES: dict[str, Callable[[Any, Observations], GateResult]] = {
     "metric": judge_metric,

@@ -10,7 +10,7 @@ from softprompt.evaluation.gate_report import GateResult
 from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured, outcome
 from softprompt.evaluation.intervals import Interval
 from softprompt.evaluation.observations import Floats, Observations, PromptFacts
-from softprompt.gate_specs import CostGate
+from softprompt.recipe.gates import CostGate
 
 
 def judge_cost(gate: CostGate, seen: Observations) -> GateResult:

@@ -23,7 +23,7 @@ from softprompt.evaluation.gates.subgroups import Subgroups, missing_note, subgr
 from softprompt.evaluation.intervals import difference_of_proportions
 from softprompt.evaluation.observations import Booleans, Observations
 from softprompt.evaluation.unpaired import magnitude
-from softprompt.gate_specs import Criterion, FairnessGate
+from softprompt.recipe.gates import Criterion, FairnessGate
 
 TITLES: dict[Criterion, str] = {
     "demographic_parity": "shares of rows that are given",

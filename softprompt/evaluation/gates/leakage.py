@@ -6,7 +6,7 @@ from softprompt.evaluation.gate_report import GateResult
 from softprompt.evaluation.gates.outcome import at_most, by_fact, not_measured
 from softprompt.evaluation.gates.parts import ids_of
 from softprompt.evaluation.observations import Observations
-from softprompt.gate_specs import LeakageGate
+from softprompt.recipe.gates import LeakageGate
 
 
 def judge_leakage(gate: LeakageGate, seen: Observations) -> GateResult:

@@ -8,7 +8,7 @@ from softprompt.evaluation.intervals import Interval
 from softprompt.evaluation.measure import OF_LABELS, level_note, measure, measure_difference
 from softprompt.evaluation.metrics import available
 from softprompt.evaluation.observations import Booleans, Observations
-from softprompt.gate_specs import LOWER_IS_BETTER, MetricGate
+from softprompt.recipe.gates import LOWER_IS_BETTER, MetricGate
 
 NO_CHAMPION = "the channel serves no prompt yet"
 

@@ -7,7 +7,7 @@ from softprompt.evaluation.gates.outcome import at_least, by_fact, not_measured
 from softprompt.evaluation.gates.parts import wrong_ids
 from softprompt.evaluation.metrics.classification import hits
 from softprompt.evaluation.observations import Observations
-from softprompt.gate_specs import MustPassGate
+from softprompt.recipe.gates import MustPassGate
 
 RULE = "every row that must pass is answered rightly"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from softprompt.evaluation.gate_report import GateResult, Verdict
 from softprompt.evaluation.intervals import Interval
-from softprompt.gate_specs import GateSpec, Metric
+from softprompt.recipe.gates import GateSpec, Metric
 
 Holds = Callable[[Interval, float], Verdict]
 """Whether an interval keeps a threshold: `at_least`, `above`, `at_most`."""

@@ -16,7 +16,7 @@ from softprompt.evaluation.gates.outcome import Holds, at_least, not_measured, o
 from softprompt.evaluation.intervals import Interval
 from softprompt.evaluation.metrics.classification import hits
 from softprompt.evaluation.observations import Booleans, Observations
-from softprompt.gate_specs import FairnessGate, SlicesGate
+from softprompt.recipe.gates import FairnessGate, SlicesGate
 
 MOST_ROW_IDS = 100
 MOST_NAMES = 5

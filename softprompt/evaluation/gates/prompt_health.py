@@ -8,7 +8,7 @@ import numpy as np
 from softprompt.evaluation.gate_report import GatePart, GateResult
 from softprompt.evaluation.gates.outcome import at_least, at_most, by_fact, not_measured
 from softprompt.evaluation.observations import Observations
-from softprompt.gate_specs import PromptHealthGate
+from softprompt.recipe.gates import PromptHealthGate
 
 
 def judge_prompt_health(gate: PromptHealthGate, seen: Observations) -> GateResult:

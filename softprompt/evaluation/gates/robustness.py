@@ -16,7 +16,7 @@ from softprompt.evaluation.measure import level_note, measure_difference
 from softprompt.evaluation.metrics import available, row_scores
 from softprompt.evaluation.metrics.classification import hits
 from softprompt.evaluation.observations import Answers, Booleans, Disturbed, Floats, Observations
-from softprompt.gate_specs import LOWER_IS_BETTER, METRICS_OF_TASK, Metric, Perturbation, RobustnessGate
+from softprompt.recipe.gates import LOWER_IS_BETTER, METRICS_OF_TASK, Metric, Perturbation, RobustnessGate
 
 TITLES: dict[Perturbation, str] = {
     "typos": "typing errors",

@@ -16,7 +16,7 @@ from softprompt.evaluation.measure import level_note, measure
 from softprompt.evaluation.metrics import available
 from softprompt.evaluation.observations import Observations
 from softprompt.evaluation.unpaired import magnitude, measure_between
-from softprompt.gate_specs import SlicesGate
+from softprompt.recipe.gates import SlicesGate
 
 
 def judge_slices(gate: SlicesGate, seen: Observations) -> GateResult:

@@ -20,8 +20,8 @@ from softprompt.evaluation.metrics.corpus import bleu, bleu_scores, chrf, chrf_s
 from softprompt.evaluation.metrics.formats import format_valid, phrases_kept
 from softprompt.evaluation.metrics.text import exact_match, rouge, token_f1
 from softprompt.evaluation.observations import Answers, Floats
-from softprompt.gate_specs import OF_PROBABILITIES, Metric
-from softprompt.recipe import EvaluationSpec
+from softprompt.recipe.evaluation import EvaluationSpec
+from softprompt.recipe.gates import OF_PROBABILITIES, Metric
 
 Statistic = Callable[[Floats], Floats]
 """Weights `[S, n]` to values `[S]`."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from softprompt.errors import InvalidRecipe
 from softprompt.evaluation.observations import Floats
-from softprompt.recipe import EvaluationSpec, FormatSpec
+from softprompt.recipe.evaluation import EvaluationSpec, FormatSpec
 
 REGEX_SECONDS = 1.0
 """Longest time for one text; a good expression takes microseconds."""

@@ -23,7 +23,7 @@ from softprompt.evaluation.perturbations.length import lengthened
 from softprompt.evaluation.perturbations.letters import with_typos
 from softprompt.evaluation.perturbations.marks import with_other_punctuation, with_other_white_space
 from softprompt.evaluation.perturbations.surroundings import with_prefix, with_suffix
-from softprompt.gate_specs import Perturbation
+from softprompt.recipe.gates import Perturbation
 
 Inputs = dict[str, str]
 """Column -> text."""

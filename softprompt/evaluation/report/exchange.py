@@ -5,7 +5,7 @@ from typing import NamedTuple
 from softprompt.evaluation.gate_report import GateReport, system_title
 from softprompt.evaluation.metrics import row_scores
 from softprompt.evaluation.observations import Answers
-from softprompt.gate_specs import Metric
+from softprompt.recipe.gates import Metric
 
 LONGEST_TEXT = 300
 

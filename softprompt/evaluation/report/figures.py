@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from markupsafe import Markup
 
 from softprompt.evaluation.gate_report import METRIC_TITLES, GateReport, system_title
-from softprompt.gate_specs import Metric
 from softprompt.pages.plots import Estimate, curves_plot, estimates_plot, reliability_plot
+from softprompt.recipe.gates import Metric
 from softprompt.tuning.training_log import Measurement, TrainingLog
 
 MOST_CONFUSED = 10

@@ -9,7 +9,7 @@ from softprompt.data.rows import Row
 from softprompt.engine.predictor import Predictor, of_like_length
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.systems.base_system import BaseSystem
-from softprompt.recipe import EvaluationSpec
+from softprompt.recipe.evaluation import EvaluationSpec
 from softprompt.resolve import ResolvedRecipe
 
 

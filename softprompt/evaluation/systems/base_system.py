@@ -10,7 +10,7 @@ from softprompt.engine.fit import fitting_prompt
 from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
-from softprompt.recipe import EvaluationSpec
+from softprompt.recipe.evaluation import EvaluationSpec
 
 
 @dataclass(frozen=True)

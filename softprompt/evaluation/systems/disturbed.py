@@ -13,7 +13,7 @@ from softprompt.evaluation.perturbations.paraphrases import read_paraphrases
 from softprompt.evaluation.systems.answering import Answering
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.fetch import fetch_verified
-from softprompt.gate_specs import Perturbation
+from softprompt.recipe.gates import Perturbation
 from softprompt.resolve import MOST_BYTES, ResolvedFile, ResolvedRecipe
 
 SEED = 0

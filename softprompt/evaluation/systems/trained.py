@@ -22,7 +22,7 @@ from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import InvalidRequest
 from softprompt.evaluation.systems.base_system import BaseSystem
 from softprompt.progress import tell
-from softprompt.recipe import Candidate, TrainingSpec
+from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import learning_rate, score

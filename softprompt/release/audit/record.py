@@ -13,7 +13,7 @@ from securesystemslib.signer import Key
 from softprompt.artifact import Sha256
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release import envelope
 from softprompt.release.in_toto import StatementType
 from softprompt.release.statement import MAX_SKIPPED, Identifier, Time

@@ -8,7 +8,7 @@ from typing import Literal
 from softprompt.artifact import Sha256
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release.audit.log import AuditLog
 from softprompt.release.audit.record import AuditRecord, Recorded
 from softprompt.release.statement import parse_time

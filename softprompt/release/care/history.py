@@ -3,7 +3,7 @@
 from softprompt.artifact import Sha256
 from softprompt.documents import Document, sha256_hex
 from softprompt.errors import VerificationFailed
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release import envelope
 from softprompt.release.channel import ChannelLog, Signed
 from softprompt.release.layout import generation_key

@@ -15,7 +15,7 @@ from securesystemslib.signer import CryptoSigner, Signer
 
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release.care.root_changes import change_trust_root, expiry, publish_trust_root, with_audit_key, with_channel
 from softprompt.release.channel import ChannelLog
 from softprompt.release.durable import file_lock, write_durably

@@ -10,7 +10,7 @@ from typing import Any
 from softprompt.artifact import Manifest
 from softprompt.documents import parse_json
 from softprompt.errors import VerificationFailed
-from softprompt.recipe import PromptKind
+from softprompt.names import PromptKind
 from softprompt.release.blobs import MAX_EVIDENCE_BYTES
 from softprompt.release.statement import Approval, Served
 

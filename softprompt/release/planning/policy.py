@@ -17,8 +17,8 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError, mod
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import InvalidRequest
+from softprompt.names import Name, PromptKind
 from softprompt.numerics import Numerics
-from softprompt.recipe import Name, PromptKind
 from softprompt.release.durable import read_if_there
 from softprompt.release.statement import Served, Share
 from softprompt.yaml_reader import Model, read_yaml

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
 from softprompt.errors import SoftpromptError
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release.planning.plan import Plan
 from softprompt.release.statement import ChannelState, Generation, Served, Share
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from softprompt.artifact import Sha256
 from softprompt.documents import Document
-from softprompt.recipe import Name
+from softprompt.names import Name
 from softprompt.release.channel import ChannelLog, newest
 from softprompt.release.layout import CLOCK_SKEW_SECONDS
 from softprompt.release.planning.policy import Desired, read_desired

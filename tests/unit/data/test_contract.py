@@ -4,7 +4,7 @@ import pytest
 
 from softprompt.data.contract import Contract, RowFault
 from softprompt.data.reading.records import Record
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 
 SPEC = DatasetSpec(uri="x", target_column="label")
 

@@ -6,7 +6,7 @@ from softprompt.data.contract import Contract
 from softprompt.data.ingest import Faults, iter_rows
 from softprompt.data.reading.records import DataFile
 from softprompt.errors import DatasetRefused
-from softprompt.recipe import DatasetSpec
+from softprompt.recipe.dataset import DatasetSpec
 
 SPEC = DatasetSpec(uri="x", target_column="label", subgroup_columns=("region",))
 

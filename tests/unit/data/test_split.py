@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from softprompt.data.measure import place_of
 from softprompt.data.rows import Row
 from softprompt.data.split import TEST, TRAIN, VALIDATION, joined, leaders, moved, split
-from softprompt.recipe import SplitSpec
+from softprompt.recipe.dataset import SplitSpec
 
 SPEC = SplitSpec(validation=0.2, test=0.3, seed=4)
 

@@ -17,7 +17,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.sampling import Draw, most_likely, next_token, nucleus
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import NotANumber
-from softprompt.recipe import SamplingSpec
+from softprompt.recipe.evaluation import SamplingSpec
 from tests.stock import random_prompt
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0, -3.0]])

@@ -7,8 +7,8 @@ import numpy as np
 
 from softprompt.data.rows import Row
 from softprompt.evaluation.observations import Answers, Disturbed, Observations, PromptFacts
-from softprompt.gate_specs import Perturbation
-from softprompt.recipe import EvaluationSpec
+from softprompt.recipe.evaluation import EvaluationSpec
+from softprompt.recipe.gates import Perturbation
 
 Said = tuple[dict[str, Any], str]
 """What a row has besides its text, and the soft prompt's answer to it."""

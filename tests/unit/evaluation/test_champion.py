@@ -19,7 +19,7 @@ from softprompt.evaluation.gates.metric import judge_metric
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.systems import observe
 from softprompt.evaluation.systems.champion import find_champion, under_labels
-from softprompt.gate_specs import MetricGate
+from softprompt.recipe.gates import MetricGate
 from softprompt.release.blobs import prompt_blobs, put_blobs
 from softprompt.release.statement import Served, Share
 from softprompt.release.store import open_store
@@ -248,7 +248,7 @@ def test_what_a_run_publishes_is_the_next_runs_champion_with_what_it_saw(shop):
 
 def verdict(shop, seen):
     from softprompt.evaluation.gates import judge
-    from softprompt.gate_specs import MetricGate
+    from softprompt.recipe.gates import MetricGate
 
     return judge(MetricGate(metric="accuracy", not_worse_than="champion", margin=1.0), seen)
 

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from softprompt.data.rows import Row
 from softprompt.evaluation.comparisons import explore
 from softprompt.evaluation.observations import Answers, Earlier, Observations
-from softprompt.recipe import EvaluationSpec
+from softprompt.recipe.evaluation import EvaluationSpec
 from tests.unit.evaluation.seen import seen_crowds, seen_shares
 
 SHARES = {"soft_prompt": 0.8, "bare_base": 0.3, "instruction": 0.79, "champion": 0.85}

@@ -6,7 +6,7 @@ from softprompt.evaluation.gate_report import GateResult, rejection_text
 from softprompt.evaluation.gates import judge, verdict_of
 from softprompt.evaluation.gates.outcome import above, at_least, at_most
 from softprompt.evaluation.intervals import Interval
-from softprompt.gate_specs import MetricGate
+from softprompt.recipe.gates import MetricGate
 from tests.unit.evaluation.seen import seen_shares
 
 N = 200

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from softprompt.evaluation.gates import judge
 from softprompt.evaluation.intervals import difference_of_proportions
-from softprompt.gate_specs import FairnessGate
+from softprompt.recipe.gates import FairnessGate
 from tests.unit.evaluation.seen import crowd, seen_crowds
 
 FAIRLEARN = {

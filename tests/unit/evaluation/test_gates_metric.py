@@ -7,7 +7,7 @@ import pytest
 
 from softprompt.evaluation.gates import judge
 from softprompt.evaluation.observations import Answers, Observations
-from softprompt.gate_specs import MetricGate
+from softprompt.recipe.gates import MetricGate
 from tests.unit.evaluation.seen import crowd, seen_crowds, seen_shares
 
 

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from softprompt.evaluation.gates import judge
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.proportions import paired_limits
-from softprompt.gate_specs import MetricGate
+from softprompt.recipe.gates import MetricGate
 from tests.unit.evaluation.seen import crowd, seen_crowds
 
 

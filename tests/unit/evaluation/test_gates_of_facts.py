@@ -9,7 +9,7 @@ from scipy.stats import binom
 from softprompt.evaluation.gate_report import explained
 from softprompt.evaluation.gates import judge
 from softprompt.evaluation.gates.cost import median_interval
-from softprompt.gate_specs import CostGate, LeakageGate, MustPassGate, PromptHealthGate
+from softprompt.recipe.gates import CostGate, LeakageGate, MustPassGate, PromptHealthGate
 from tests.unit.evaluation.seen import crowd, facts, seen_crowds
 
 PLAIN = crowd(50, 40)

@@ -6,7 +6,7 @@ import pytest
 from softprompt.evaluation.gates import judge
 from softprompt.evaluation.observations import Answers, Disturbed
 from softprompt.evaluation.proportions import paired_limits
-from softprompt.gate_specs import RobustnessGate
+from softprompt.recipe.gates import RobustnessGate
 from tests.unit.evaluation.seen import seen_crowds, seen_disturbed
 
 ROWS = 200

@@ -11,7 +11,7 @@ from softprompt.evaluation.gates.parts import MOST_NAMES, MOST_ROW_IDS
 from softprompt.evaluation.intervals import Interval, difference_of_proportions
 from softprompt.evaluation.observations import Answers
 from softprompt.evaluation.unpaired import magnitude, measure_between
-from softprompt.gate_specs import SlicesGate
+from softprompt.recipe.gates import SlicesGate
 from tests.unit.evaluation.seen import crowd, seen_crowds
 
 

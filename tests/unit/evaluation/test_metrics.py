@@ -28,8 +28,8 @@ from softprompt.errors import InvalidRecipe, InvalidRequest, UnsupportedBaseMode
 from softprompt.evaluation.intervals import resampling_weights
 from softprompt.evaluation.metrics import available, row_scores, statistic
 from softprompt.evaluation.observations import Answers
-from softprompt.gate_specs import METRICS_OF_TASK, OF_PROBABILITIES
-from softprompt.recipe import EvaluationSpec, FormatSpec
+from softprompt.recipe.evaluation import EvaluationSpec, FormatSpec
+from softprompt.recipe.gates import METRICS_OF_TASK, OF_PROBABILITIES
 
 LABELS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=40)
 TEXTS = st.text(alphabet="abc THE.,!?-1", max_size=30)

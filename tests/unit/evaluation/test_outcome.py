@@ -6,7 +6,7 @@ from softprompt.evaluation.gate_report import GateResult
 from softprompt.evaluation.gates import verdict_of
 from softprompt.evaluation.gates.outcome import above, at_least, at_most, not_measured, outcome, rows_to_decide
 from softprompt.evaluation.intervals import Interval
-from softprompt.gate_specs import LeakageGate, SlicesGate
+from softprompt.recipe.gates import LeakageGate, SlicesGate
 
 GATE = LeakageGate(kind="leakage")
 

@@ -13,7 +13,7 @@ from softprompt.engine.predictor import Predictor
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRequest, NotANumber, ServiceUnavailable, UnsupportedBaseModel
-from softprompt.recipe import SamplingSpec
+from softprompt.recipe.evaluation import SamplingSpec
 from softprompt.serving.bank import WarmPrompt
 from softprompt.serving.jobs import Failed, RankJob, Sampling
 from softprompt.serving.scheduler import BatchEngine

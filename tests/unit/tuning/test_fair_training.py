@@ -7,7 +7,7 @@ import torch
 
 from softprompt.data.validate import validate_dataset
 from softprompt.errors import InvalidRecipe
-from softprompt.recipe import Candidate, FairnessSpec
+from softprompt.recipe.training import Candidate, FairnessSpec
 from softprompt.resolve import ResolvedRecipe, resolve_recipe
 from softprompt.tuning.checkpoint import load_checkpoint, save_checkpoint
 from softprompt.tuning.fair_training import FairTraining, log_probabilities, validation_gap

@@ -10,7 +10,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.real_tokens import token_values
 from softprompt.engine.strategy import choose_strategy
 from softprompt.errors import FingerprintMismatch, InvalidRecipe
-from softprompt.recipe import ClassLabelsInit, ExamplesInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
+from softprompt.recipe.prompt import ClassLabelsInit, ExamplesInit, FrequentTokensInit, PromptInit, RandomInit, TextInit
 from softprompt.tuning.initialisers import (
     from_class_labels,
     from_examples,

@@ -7,7 +7,7 @@ import torch
 
 from softprompt.base_model import parameter_digest
 from softprompt.errors import InvalidRequest
-from softprompt.recipe import Candidate
+from softprompt.recipe.training import Candidate
 from softprompt.tuning.checkpoint import load_checkpoint, save_checkpoint
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate, run_loop

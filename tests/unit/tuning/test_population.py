@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from softprompt.recipe import Candidate
+from softprompt.recipe.training import Candidate
 from softprompt.tuning.checkpoint import load_checkpoint, save_checkpoint
 from softprompt.tuning.job import Job
 from softprompt.tuning.outcome import judge

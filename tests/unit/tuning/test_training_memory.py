@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softprompt.engine.prompts import SoftPrompt
-from softprompt.recipe import PromptSpec
+from softprompt.recipe.prompt import PromptSpec
 from softprompt.tuning.parameterisation import num_trained, parameterise
 from softprompt.tuning.training_memory import share_of_full_fine_tuning, training_state_bytes
 from tests.families import tiny_base

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from softprompt.documents import Document
+from softprompt.names import TaskType
 
-TaskType = Literal["classification", "generation"]
 Metric = Literal[
     "accuracy",
     "balanced_accuracy",
