@@ -42,33 +42,11 @@ resource "aws_s3_bucket_object_lock_configuration" "this" {
   depends_on = [aws_s3_bucket_versioning.this]
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "this" {
-  bucket = aws_s3_bucket.this.id
+module "private" {
+  source = "../private"
 
-  rule {
-    bucket_key_enabled = var.encryption_key_arn != ""
-
-    apply_server_side_encryption_by_default {
-      sse_algorithm     = var.encryption_key_arn == "" ? "AES256" : "aws:kms"
-      kms_master_key_id = var.encryption_key_arn == "" ? null : var.encryption_key_arn
-    }
-  }
-}
-
-resource "aws_s3_bucket_public_access_block" "this" {
-  bucket                  = aws_s3_bucket.this.id
-  block_public_acls       = true
-  block_public_policy     = true
-  ignore_public_acls      = true
-  restrict_public_buckets = true
-}
-
-resource "aws_s3_bucket_ownership_controls" "this" {
-  bucket = aws_s3_bucket.this.id
-
-  rule {
-    object_ownership = "BucketOwnerEnforced"
-  }
+  bucket             = aws_s3_bucket.this.id
+  encryption_key_arn = var.encryption_key_arn
 }
 
 resource "aws_s3_bucket_policy" "this" {
@@ -78,7 +56,7 @@ resource "aws_s3_bucket_policy" "this" {
     prefix     = local.prefix
   })
 
-  depends_on = [aws_s3_bucket_public_access_block.this]
+  depends_on = [module.private]
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "this" {
