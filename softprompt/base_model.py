@@ -193,6 +193,13 @@ def load_text_side(directory: Path) -> TextSide:
     return TextSide(tokenizer, config)
 
 
+def visible_device() -> str:
+    """The first CUDA device that this process sees, else the processor; an empty `CUDA_VISIBLE_DEVICES` hides them all."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def parameter_digest(model: "torch.nn.Module") -> str:
     """sha256 over every parameter and buffer in memory, to show that training changed not one bit of the base."""
     import torch

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Any
 
 RAY_SETTINGS = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every printed line comes twice
@@ -11,6 +12,22 @@ RAY_SETTINGS = {
 }
 NO_DASHBOARD = "http://127.0.0.1:1"
 """An address where nothing listens."""
+
+
+def ray_is_there() -> bool:
+    """Whether a Ray is named or up. To start one for a single worker takes longer than a small training (docs/benchmarks.md)."""
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)  # as `start_ray` has it
+    return bool(os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
+
+
+def num_gpus() -> float:
+    """GPUs that the Ray which is up offers; 0 where none is up."""
+    import ray
+
+    resources: Any = ray.cluster_resources() if ray.is_initialized() else {}  # type: ignore[no-untyped-call]
+    return float(resources.get("GPU", 0))
 
 
 def start_ray(*, object_store_bytes: int) -> None:

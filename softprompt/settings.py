@@ -16,7 +16,7 @@
     MLFLOW_TRACKING_URI     tracking server; default SQLite in <home>
     SOFTPROMPT_TRACKING_PAGE
                             URL at which a person's browser finds the tracking server, for links; default MLFLOW_TRACKING_URI
-    RAY_ADDRESS             a Ray cluster; default a local Ray for each training
+    RAY_ADDRESS             a Ray cluster; default a local Ray for each training of several workers, none for one
     SOFTPROMPT_BACKEND      where steps that use Ray do their work when a run does not say: `local` (default) or `rayjob`
 
 With `rayjob`, steps make RayJobs for KubeRay; SOFTPROMPT_CHECKPOINTS has to be in S3 then (`softprompt.rayjob.settings`):

@@ -5,8 +5,12 @@ prompt's keys and values cost more than the mask: the prompt's are there once, n
 Off such devices the same sequence runs with a dense mask, exact and slow: that is how the layout is tested.
 """
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,6 +77,15 @@ class Packed(SharedPrefix):
             return create_block_mask(sees, None, None, num_queries, num_keys, device=device)
         dense: Tensor = create_mask(sees, 1, 1, num_queries, num_keys, device=device)
         return dense
+
+
+def can_compile() -> bool:
+    """Whether FlexAttention can run here: Triton compiles what starts its kernels, with a C compiler and Python's headers.
+
+    Images without build tools cannot, and compute with padding.
+    """
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return header.exists() and any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang"))
 
 
 def pack(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -86,10 +86,10 @@ def choose_strategy(base: FrozenBase, kind: PromptKind | None, *, activation_che
     """
     from softprompt.engine.concatenate import Concatenate
     from softprompt.engine.decoder_prefix import DecoderPrefix
-    from softprompt.engine.packed import Packed
+    from softprompt.engine.packed import Packed, can_compile
     from softprompt.engine.shared_prefix import SharedPrefix
 
-    if base.model.device.type == "cuda" and Packed.refusal(base) is None:
+    if base.model.device.type == "cuda" and Packed.refusal(base) is None and can_compile():
         return Packed(base, activation_checkpointing=activation_checkpointing)
     refusal = DecoderPrefix.refusal(base) if base.is_encoder_decoder else SharedPrefix.refusal(base)
     if not base.is_encoder_decoder and refusal is None:

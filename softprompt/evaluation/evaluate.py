@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
-from softprompt.base_model import FrozenBase, load_base_model
+from softprompt.base_model import FrozenBase, load_base_model, visible_device
 from softprompt.data.dataset import read_manifest
 from softprompt.errors import FingerprintMismatch
 from softprompt.evaluation.gate_report import GateReport, Wear
@@ -62,7 +62,10 @@ def load_base(resolved: ResolvedRecipe, file: PromptFile) -> FrozenBase:
             actual=resolved.base.fingerprint,
         )
     return load_base_model(
-        fetch_base(resolved.base.uri), dtype=resolved.recipe.base_model.dtype, expected_fingerprint=resolved.base.fingerprint
+        fetch_base(resolved.base.uri),
+        dtype=resolved.recipe.base_model.dtype,
+        expected_fingerprint=resolved.base.fingerprint,
+        device=visible_device(),
     )
 
 

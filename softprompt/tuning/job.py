@@ -49,18 +49,22 @@ class Job:
     groups: Groups | None = None
 
     @classmethod
-    def load(cls, resolved: ResolvedRecipe, dataset: Path) -> "Job":
+    def load(cls, resolved: ResolvedRecipe, dataset: Path, device: str = "cpu") -> "Job":
         """Load base and rows of a resolved recipe; training rows stay on disk, in tokens.
 
         Args:
             resolved: Says which base, template and verbalisers.
             dataset: A dataset artifact.
+            device: torch device of the base.
         """
         recipe = resolved.recipe
         for start in resolved.starts:
             fetch_prompt(start.uri, expected_sha256=start.sha256)
         base = load_base_model(
-            fetch_base(recipe.base_model.uri), dtype=recipe.base_model.dtype, expected_fingerprint=resolved.base.fingerprint
+            fetch_base(recipe.base_model.uri),
+            dtype=recipe.base_model.dtype,
+            expected_fingerprint=resolved.base.fingerprint,
+            device=device,
         )
         answers = answers_for(read_manifest(dataset).labels, recipe.task.verbalisers)
         task = EncodedTask.create(base.text, recipe.task.template, answers)

@@ -1,17 +1,19 @@
 """The training loop under Ray Train: each worker holds the frozen base, only the prompt's gradient is exchanged.
 
-One worker goes the same way as many. The worker's function takes plain paths and JSON, so the same entry serves a local Ray and
-a cluster's. Who dies is replaced, and everybody goes on from the last complete checkpoint: workers and nodes are Ray Train's
-business, its controller, which nobody else restarts, is ours.
+The worker's function takes plain paths and JSON, so the same entry serves a cluster, a Ray on this machine, and Ray Train's local
+mode, which runs one worker in this process. In a Ray who dies is replaced, and everybody goes on from the last complete
+checkpoint: workers and nodes are Ray Train's business, its controller, which nobody else restarts, is ours.
 """
 
 import os
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from softprompt.errors import ServiceUnavailable, SoftpromptError, error_of
 from softprompt.progress import MetricSink, tell
-from softprompt.ray_session import start_ray
+from softprompt.ray_session import num_gpus, ray_is_there, start_ray
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.checkpoint_store import CheckpointStore
 from softprompt.tuning.population import PopulationState
@@ -42,12 +44,20 @@ def train_on_ray(
         SoftpromptError: What a worker raised.
         ServiceUnavailable: Ray did not bring the training to its end.
     """
-    start_ray(object_store_bytes=OBJECT_STORE_BYTES)
+    num_workers = resolved.recipe.training.num_workers
+    in_process = num_workers == 1 and not ray_is_there()
+    if in_process:
+        tell(STEP, "one worker, in this process")
+    else:
+        start_ray(object_store_bytes=OBJECT_STORE_BYTES)
+        tell(STEP, f"Ray is up; starting {_counted(num_workers)}")
     run = f"softprompt-{run_id}"
     store = CheckpointStore(storage, run)
-    tell(STEP, f"Ray is up; starting {_counted(resolved.recipe.training.num_workers)}")
     config = {"resolved": resolved.to_bytes(), "dataset": str(dataset), "sink": sink, "storage": storage, "run": run}
-    outcome = _fit(_trainer(config | {"threads": int(os.environ.get("OMP_NUM_THREADS") or 0)}, resolved, store, run))
+    config["threads"] = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    threads = torch.get_num_threads()
+    outcome = _fit(_trainer(config, 0 if in_process else num_workers, store, run))
+    torch.set_num_threads(threads)  # a worker in this process has set its own
     if error := outcome.get("error"):
         raise error_of(*error)
     found = store.load(outcome["checkpoint"])
@@ -56,14 +66,19 @@ def train_on_ray(
     return found
 
 
-def _trainer(config: dict[str, Any], resolved: ResolvedRecipe, store: CheckpointStore, run: str) -> Any:
+def _trainer(config: dict[str, Any], num_workers: int | tuple[int, int], store: CheckpointStore, run: str) -> Any:
+    """Ray Train's own; 0 workers are its local mode."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    least = num_workers if isinstance(num_workers, int) else num_workers[0]
     return TorchTrainer(
         train_worker,  # type: ignore[arg-type]  # it returns something: `Result.return_value`
         train_loop_config=config,
-        scaling_config=ScalingConfig(num_workers=resolved.recipe.training.num_workers),  # type: ignore[arg-type]  # a pair is elastic
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,  # type: ignore[arg-type]  # a pair is elastic
+            use_gpu=0 < least <= num_gpus(),  # local mode takes the device that it sees
+        ),
         run_config=RunConfig(
             name=run,
             storage_path=store.root,

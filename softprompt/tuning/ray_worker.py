@@ -31,11 +31,14 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The first worker's last `checkpoint`, or the `error` that trying again would only repeat.
     """
-    import ray.train
+    import ray.train.torch
 
     shared = max(1, (os.cpu_count() or 1) // ray.train.get_context().get_local_world_size())
     torch.set_num_threads(config["threads"] or shared)
-    job, refusal = _job(config)
+    device = ray.train.torch.get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where NCCL exchanges objects
+    job, refusal = _job(config, str(device))
     workers = Workers.current(job.recipe.training.num_shards if job else 0)
     # One that cannot load must not leave the others waiting for its gradient.
     if refusal := workers.first(refusal):
@@ -49,9 +52,10 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         return {"error": _plain(error)}
 
 
-def _job(config: dict[str, Any]) -> tuple[Job | None, list[Any] | None]:
+def _job(config: dict[str, Any], device: str) -> tuple[Job | None, list[Any] | None]:
+    resolved = ResolvedRecipe.from_bytes(config["resolved"], source="the Ray driver")
     try:
-        return Job.load(ResolvedRecipe.from_bytes(config["resolved"], source="the Ray driver"), Path(config["dataset"])), None
+        return Job.load(resolved, Path(config["dataset"]), device), None
     except SoftpromptError as error:
         return None, _plain(error)
 

@@ -1,5 +1,6 @@
 """Ray Train for real: any number of workers gives the same curve, and a training goes on from checkpoints in S3."""
 
+import os
 import threading
 import time
 
@@ -78,6 +79,16 @@ def test_more_workers_and_elastic_ones_too(train, alone, num_workers):
     spy, _, facts = train(f"many-{num_workers}".replace(" ", ""), num_workers)
     assert facts["num_workers"] == 4
     assert difference(spy, alone[0]) < 1e-5
+
+
+@pytest.mark.slow
+def test_one_worker_ends_with_the_same_bits_in_a_ray_and_without_one(train, alone, monkeypatch):
+    monkeypatch.setattr("softprompt.tuning.ray_train.ray_is_there", lambda: False)
+    spy, state, _ = train("without", 1)
+    assert {note["pid"] for note in spy.notes("looks")} == {os.getpid()}
+    assert os.getpid() not in {note["pid"] for note in alone[0].notes("looks")}
+    assert spy.losses() == alone[0].losses()
+    assert np.array_equal(state.winner.loop.best_values, alone[1].winner.loop.best_values)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from softprompt.artifact import Answer
-from softprompt.base_model import load_base_model
+from softprompt.base_model import load_base_model, visible_device
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.evaluation.systems.base_system import BaseSystem
@@ -41,7 +41,10 @@ class AnswerBatches:
     ) -> None:
         recipe = ResolvedRecipe.from_bytes(resolved, source="the Ray driver")
         base = load_base_model(
-            fetch_base(recipe.base.uri), dtype=recipe.recipe.base_model.dtype, expected_fingerprint=recipe.base.fingerprint
+            fetch_base(recipe.base.uri),
+            dtype=recipe.recipe.base_model.dtype,
+            expected_fingerprint=recipe.base.fingerprint,
+            device=visible_device(),
         )
         task = EncodedTask.create(base.text, template, answers)
         soft = None if prompt is None else SoftPrompt(torch.from_numpy(prompt.copy()))
@@ -69,7 +72,8 @@ def answer_on_ray(how: "Answering", system: BaseSystem, batches: Sequence["Asked
     import ray.data
 
     resources: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    most_workers = max(1, min(len(batches), int(resources.get("CPU", 1))))
+    on_gpu = resources.get("GPU", 0) >= 1
+    most_workers = max(1, min(len(batches), int(resources["GPU"] if on_gpu else resources.get("CPU", 1))))
     settings = (
         how.resolved.to_bytes(),
         system.task.encoder.template,
@@ -79,5 +83,6 @@ def answer_on_ray(how: "Answering", system: BaseSystem, batches: Sequence["Asked
     )
     worker: Any = AnswerBatches
     asked = ray.data.from_items([{"asked": json.dumps(asdict(batch))} for batch in batches])
-    for row in asked.map(worker, fn_constructor_args=settings, concurrency=(1, most_workers)).iter_rows():
+    answered = asked.map(worker, fn_constructor_args=settings, concurrency=(1, most_workers), num_gpus=1 if on_gpu else None)
+    for row in answered.iter_rows():
         yield Answered(**json.loads(row["answered"]))

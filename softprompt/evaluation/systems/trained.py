@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from softprompt.base_model import FrozenBase
+from softprompt.base_model import FrozenBase, visible_device
 from softprompt.engine.batches import Example, chunks, epochs
 from softprompt.engine.head import Head
 from softprompt.engine.losses import loss_sum, num_correct
@@ -75,7 +75,7 @@ class Copy:
     """
 
     def __init__(self, method: Method, resolved: ResolvedRecipe, dataset: Path) -> None:
-        self.job, self.method = Job.load(_in_float32(resolved), dataset), method
+        self.job, self.method = Job.load(_in_float32(resolved), dataset, visible_device()), method
         asked = Candidate(learning_rate=RATES[method])
         self.training: TrainingSpec = resolved.recipe.training_of(asked)
         self.base = self.job.base

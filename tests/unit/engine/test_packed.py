@@ -1,5 +1,7 @@
 """Rows in one sequence give the loss and gradient of stock PEFT, and no row sees another."""
 
+import sysconfig
+
 import pytest
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, create_mask
@@ -78,6 +80,19 @@ def test_flex_attention_gives_the_hidden_states_of_the_dense_mask(monkeypatch):
         actual = strategy.hidden(prefix, batch)
     assert base.model.config._attn_implementation == "sdpa"
     assert (actual - expected).norm() / expected.norm() < 1e-5
+
+
+@pytest.mark.parametrize("tools", [(), ("Python.h",), ("cc",), ("Python.h", "cc")])
+def test_without_build_tools_a_cuda_device_computes_with_padding(tmp_path, monkeypatch, tools):
+    for name in tools:
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
+    base = tiny_base("llama")
+    assert choose_strategy(base, "shallow").name == "shared_prefix"
+    monkeypatch.setattr(type(base.model), "device", torch.device("cuda"))
+    assert choose_strategy(base, "shallow").name == ("packed" if len(tools) == 2 else "shared_prefix")
 
 
 @pytest.mark.gpu

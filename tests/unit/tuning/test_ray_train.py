@@ -1,0 +1,73 @@
+"""One worker where no Ray is: Ray Train's local mode, in this process; and what is asked of a Ray that is up.
+
+Several workers, and one in a Ray: tests/integration/test_ray_train.py.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from softprompt.base_model import visible_device
+from softprompt.ray_session import ray_is_there
+from softprompt.tuning import ray_train
+from softprompt.tuning.checkpoint_store import CheckpointStore
+from softprompt.tuning.ray_train import train_on_ray
+from tests.ray_kills import Spy
+
+
+@pytest.fixture
+def train(resolved, dataset, tmp_path):
+    def run(run_id, number=0):
+        spy = Spy(tmp_path / f"spy-{run_id}-{number}")
+        state, facts = train_on_ray(resolved, dataset, spy, run_id=run_id, storage=str(tmp_path / "storage"))
+        return spy, state, facts
+
+    return run
+
+
+def test_one_worker_trains_in_this_process_and_starts_no_ray(train, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    threads = torch.get_num_threads()
+    spy, state, facts = train("here")
+    import ray
+
+    assert not ray.is_initialized()
+    assert (state.steps_done, facts["num_workers"]) == (6, 1)
+    assert {note["pid"] for note in spy.notes("looks")} == {os.getpid()}
+    assert torch.get_num_threads() == threads
+
+
+def test_it_is_taken_up_by_its_id_as_in_a_ray(train):
+    _, first, _ = train("here")
+    again, state, _ = train("here", 1)
+    assert again.notes("looks") == []
+    assert np.array_equal(state.winner.loop.best_values, first.winner.loop.best_values)
+    other, _, _ = train("another")
+    assert other.notes("looks")
+
+
+def test_a_ray_that_is_named_is_used(monkeypatch):
+    assert not ray_is_there()
+    monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
+    assert ray_is_there()
+
+
+@pytest.mark.parametrize(
+    ("num_workers", "gpus", "expected"),
+    [(1, 0, False), (1, 1, True), (2, 1, False), (2, 2, True), ((1, 4), 1, True), ((2, 4), 1, False), (0, 1, False)],
+)
+def test_workers_take_gpus_where_there_is_one_for_each_that_must_be_there(tmp_path, monkeypatch, num_workers, gpus, expected):
+    monkeypatch.setattr(ray_train, "num_gpus", lambda: gpus)
+    trainer = ray_train._trainer({}, num_workers, CheckpointStore(str(tmp_path), "run"), "run")
+    assert trainer.scaling_config.use_gpu is expected
+    assert trainer.running_in_local_mode is (num_workers == 0)
+
+
+def test_a_base_goes_where_there_is_a_device(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert visible_device() == "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert visible_device() == "cpu"
