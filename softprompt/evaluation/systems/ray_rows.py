@@ -47,7 +47,7 @@ class AnswerBatches:
             device=visible_device(),
         )
         task = EncodedTask.create(base.text, template, answers)
-        soft = None if prompt is None else SoftPrompt(torch.from_numpy(prompt.copy()))
+        soft = None if prompt is None else SoftPrompt(torch.from_numpy(prompt.copy())).to(base.model.device)
         self._predictor = BaseSystem(base, task, soft).predictor(recipe.recipe.evaluation, max_new_tokens)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
