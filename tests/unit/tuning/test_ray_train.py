@@ -27,7 +27,7 @@ def train(resolved, dataset, tmp_path):
     return run
 
 
-def test_one_worker_trains_in_this_process_and_starts_no_ray(train, monkeypatch):
+def test_one_worker_trains_in_this_process_and_starts_no_ray(train, monkeypatch, capfd):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     threads = torch.get_num_threads()
@@ -38,6 +38,8 @@ def test_one_worker_trains_in_this_process_and_starts_no_ray(train, monkeypatch)
     assert (state.steps_done, facts["num_workers"]) == (6, 1)
     assert {note["pid"] for note in spy.notes("looks")} == {os.getpid()}
     assert torch.get_num_threads() == threads
+    told = capfd.readouterr()
+    assert "local mode" not in told.out + told.err, "Ray asks people to file reports about it"
 
 
 def test_it_is_taken_up_by_its_id_as_in_a_ray(train):
