@@ -18,16 +18,22 @@ def ray_is_there() -> bool:
     """Whether a Ray is named or up. To start one for a single worker takes longer than a small training (docs/benchmarks.md)."""
     import ray
 
-    logging.getLogger("ray").setLevel(logging.ERROR)  # as `start_ray` has it
     return bool(os.environ.get("RAY_ADDRESS")) or ray.is_initialized()
 
 
-def num_gpus() -> float:
-    """GPUs that the Ray which is up offers; 0 where none is up."""
+def silence_ray() -> None:
+    """Let Ray say errors only, as `start_ray` does, where none is started; its local mode asks people to report problems."""
+    import ray  # sets the level itself when it is imported  # noqa: F401
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def num_offered(resource: str) -> int:
+    """How many whole `CPU` or `GPU` the Ray which is up offers; 0 where none is up."""
     import ray
 
     resources: Any = ray.cluster_resources() if ray.is_initialized() else {}  # type: ignore[no-untyped-call]
-    return float(resources.get("GPU", 0))
+    return int(resources.get(resource, 0))
 
 
 def start_ray(*, object_store_bytes: int) -> None:

@@ -82,10 +82,10 @@ class Packed(SharedPrefix):
 def can_compile() -> bool:
     """Whether FlexAttention can run here: Triton compiles what starts its kernels, with a C compiler and Python's headers.
 
-    Images without build tools cannot, and compute with padding.
+    Images without build tools cannot, and compute with padding. Triton takes `CC`, else gcc or clang, and no other name.
     """
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    return header.exists() and any(shutil.which(name) for name in (os.environ.get("CC", "cc"), "gcc", "clang"))
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang"]
+    return Path(sysconfig.get_path("include"), "Python.h").exists() and any(map(shutil.which, compilers))
 
 
 def pack(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

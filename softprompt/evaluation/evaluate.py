@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from softprompt.artifact import PromptFile
-from softprompt.base_model import FrozenBase, load_base_model, visible_device
+from softprompt.base_model import FrozenBase, visible_device
 from softprompt.data.dataset import read_manifest
 from softprompt.errors import FingerprintMismatch
 from softprompt.evaluation.gate_report import GateReport, Wear
@@ -12,9 +12,9 @@ from softprompt.evaluation.judgement import gate_report_of
 from softprompt.evaluation.looks import looks_of
 from softprompt.evaluation.report import write_evaluation_report
 from softprompt.evaluation.systems import STEP, observe
-from softprompt.fetch import fetch_base
 from softprompt.progress import tell
 from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.job import load_resolved_base
 from softprompt.tuning.training_log import TrainingLog
 
 
@@ -61,12 +61,7 @@ def load_base(resolved: ResolvedRecipe, file: PromptFile) -> FrozenBase:
             expected=file.manifest.base_fingerprint,
             actual=resolved.base.fingerprint,
         )
-    return load_base_model(
-        fetch_base(resolved.base.uri),
-        dtype=resolved.recipe.base_model.dtype,
-        expected_fingerprint=resolved.base.fingerprint,
-        device=visible_device(),
-    )
+    return load_resolved_base(resolved, visible_device())
 
 
 def headline(report: GateReport) -> dict[str, dict[str, float]]:

@@ -37,6 +37,16 @@ MOST_VALIDATION_ROWS_WITH_GROUPS = 2_000
 """The same where groups are compared, whose shares are known less well than an accuracy of all."""
 
 
+def load_resolved_base(resolved: ResolvedRecipe, device: str) -> FrozenBase:
+    """The base of a resolved recipe, in its number format; any other than it was resolved to is refused."""
+    return load_base_model(
+        fetch_base(resolved.base.uri),
+        dtype=resolved.recipe.base_model.dtype,
+        expected_fingerprint=resolved.base.fingerprint,
+        device=device,
+    )
+
+
 @dataclass(frozen=True)
 class Job:
     """One base, one task, its rows; candidates are trained on it one after the other."""
@@ -60,12 +70,7 @@ class Job:
         recipe = resolved.recipe
         for start in resolved.starts:
             fetch_prompt(start.uri, expected_sha256=start.sha256)
-        base = load_base_model(
-            fetch_base(recipe.base_model.uri),
-            dtype=recipe.base_model.dtype,
-            expected_fingerprint=resolved.base.fingerprint,
-            device=device,
-        )
+        base = load_resolved_base(resolved, device)
         answers = answers_for(read_manifest(dataset).labels, recipe.task.verbalisers)
         task = EncodedTask.create(base.text, recipe.task.template, answers)
         fairness = recipe.training.fairness

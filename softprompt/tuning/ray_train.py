@@ -13,7 +13,7 @@ import torch
 
 from softprompt.errors import ServiceUnavailable, SoftpromptError, error_of
 from softprompt.progress import MetricSink, tell
-from softprompt.ray_session import num_gpus, ray_is_there, start_ray
+from softprompt.ray_session import num_offered, ray_is_there, silence_ray, start_ray
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.checkpoint_store import CheckpointStore
 from softprompt.tuning.population import PopulationState
@@ -47,6 +47,7 @@ def train_on_ray(
     num_workers = resolved.recipe.training.num_workers
     in_process = num_workers == 1 and not ray_is_there()
     if in_process:
+        silence_ray()
         tell(STEP, "one worker, in this process")
     else:
         start_ray(object_store_bytes=OBJECT_STORE_BYTES)
@@ -56,8 +57,10 @@ def train_on_ray(
     config = {"resolved": resolved.to_bytes(), "dataset": str(dataset), "sink": sink, "storage": storage, "run": run}
     config["threads"] = int(os.environ.get("OMP_NUM_THREADS") or 0)
     threads = torch.get_num_threads()
-    outcome = _fit(_trainer(config, 0 if in_process else num_workers, store, run))
-    torch.set_num_threads(threads)  # a worker in this process has set its own
+    try:
+        outcome = _fit(_trainer(config, 0 if in_process else num_workers, store, run))
+    finally:
+        torch.set_num_threads(threads)  # a worker in this process has set its own
     if error := outcome.get("error"):
         raise error_of(*error)
     found = store.load(outcome["checkpoint"])
@@ -77,7 +80,7 @@ def _trainer(config: dict[str, Any], num_workers: int | tuple[int, int], store: 
         train_loop_config=config,
         scaling_config=ScalingConfig(
             num_workers=num_workers,  # type: ignore[arg-type]  # a pair is elastic
-            use_gpu=0 < least <= num_gpus(),  # local mode takes the device that it sees
+            use_gpu=0 < least <= num_offered("GPU"),  # local mode takes the device that it sees
         ),
         run_config=RunConfig(
             name=run,

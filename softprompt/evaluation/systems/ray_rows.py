@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from softprompt.artifact import Answer
-from softprompt.base_model import load_base_model, visible_device
+from softprompt.base_model import visible_device
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.task import EncodedTask
 from softprompt.evaluation.systems.base_system import BaseSystem
-from softprompt.fetch import fetch_base
-from softprompt.ray_session import start_ray
+from softprompt.ray_session import num_offered, start_ray
 from softprompt.resolve import ResolvedRecipe
+from softprompt.tuning.job import load_resolved_base
 
 if TYPE_CHECKING:
     from softprompt.evaluation.systems.answering import Answered, Answering, Asked
@@ -40,12 +40,7 @@ class AnswerBatches:
         self, resolved: bytes, template: str, answers: tuple[Answer, ...], prompt: Prompt | None, max_new_tokens: int
     ) -> None:
         recipe = ResolvedRecipe.from_bytes(resolved, source="the Ray driver")
-        base = load_base_model(
-            fetch_base(recipe.base.uri),
-            dtype=recipe.recipe.base_model.dtype,
-            expected_fingerprint=recipe.base.fingerprint,
-            device=visible_device(),
-        )
+        base = load_resolved_base(recipe, visible_device())
         task = EncodedTask.create(base.text, template, answers)
         soft = None if prompt is None else SoftPrompt(torch.from_numpy(prompt.copy())).to(base.model.device)
         self._predictor = BaseSystem(base, task, soft).predictor(recipe.recipe.evaluation, max_new_tokens)
@@ -68,12 +63,10 @@ def answer_on_ray(how: "Answering", system: BaseSystem, batches: Sequence["Asked
     from softprompt.evaluation.systems.answering import Answered
 
     start_ray(object_store_bytes=OBJECT_STORE_BYTES)
-    import ray
     import ray.data
 
-    resources: Any = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    on_gpu = resources.get("GPU", 0) >= 1
-    most_workers = max(1, min(len(batches), int(resources["GPU"] if on_gpu else resources.get("CPU", 1))))
+    gpus = num_offered("GPU")
+    most_workers = max(1, min(len(batches), gpus or num_offered("CPU")))
     settings = (
         how.resolved.to_bytes(),
         system.task.encoder.template,
@@ -83,6 +76,6 @@ def answer_on_ray(how: "Answering", system: BaseSystem, batches: Sequence["Asked
     )
     worker: Any = AnswerBatches
     asked = ray.data.from_items([{"asked": json.dumps(asdict(batch))} for batch in batches])
-    answered = asked.map(worker, fn_constructor_args=settings, concurrency=(1, most_workers), num_gpus=1 if on_gpu else None)
+    answered = asked.map(worker, fn_constructor_args=settings, concurrency=(1, most_workers), num_gpus=1 if gpus else None)
     for row in answered.iter_rows():
         yield Answered(**json.loads(row["answered"]))

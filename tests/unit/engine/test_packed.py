@@ -82,7 +82,7 @@ def test_flex_attention_gives_the_hidden_states_of_the_dense_mask(monkeypatch):
     assert (actual - expected).norm() / expected.norm() < 1e-5
 
 
-@pytest.mark.parametrize("tools", [(), ("Python.h",), ("cc",), ("Python.h", "cc")])
+@pytest.mark.parametrize("tools", [(), ("Python.h",), ("gcc",), ("Python.h", "cc"), ("Python.h", "gcc"), ("Python.h", "clang")])
 def test_without_build_tools_a_cuda_device_computes_with_padding(tmp_path, monkeypatch, tools):
     for name in tools:
         (tmp_path / name).touch(mode=0o755)
@@ -92,7 +92,9 @@ def test_without_build_tools_a_cuda_device_computes_with_padding(tmp_path, monke
     base = tiny_base("llama")
     assert choose_strategy(base, "shallow").name == "shared_prefix"
     monkeypatch.setattr(type(base.model), "device", torch.device("cuda"))
-    assert choose_strategy(base, "shallow").name == ("packed" if len(tools) == 2 else "shared_prefix")
+    assert choose_strategy(base, "shallow").name == ("packed" if tools[1:] in (("gcc",), ("clang",)) else "shared_prefix")
+    monkeypatch.setenv("CC", "cc")
+    assert choose_strategy(base, "shallow").name == ("packed" if tools[1:] == ("cc",) else "shared_prefix")
 
 
 @pytest.mark.gpu
