@@ -51,6 +51,25 @@ def test_it_is_taken_up_by_its_id_as_in_a_ray(train):
     assert other.notes("looks")
 
 
+def test_interrupted_it_goes_on_from_its_last_checkpoint_to_the_same_bits(train, monkeypatch):
+    _, whole, _ = train("whole")
+    log, looks = Spy.log, []
+
+    def interrupted(spy, points):
+        looks.append(points)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+        log(spy, points)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Spy, "log", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train("cut")
+    spy, state, _ = train("cut", 1)
+    assert [list(spy.losses()), len(spy.notes("looks"))] == [[4, 5, 6], 1]
+    assert np.array_equal(state.winner.loop.best_values, whole.winner.loop.best_values)
+
+
 def test_a_ray_that_is_named_is_used(monkeypatch):
     assert not ray_is_there()
     monkeypatch.setenv("RAY_ADDRESS", "ray.example:6379")
@@ -62,7 +81,7 @@ def test_a_ray_that_is_named_is_used(monkeypatch):
     [(1, 0, False), (1, 1, True), (2, 1, False), (2, 2, True), ((1, 4), 1, True), ((2, 4), 1, False), (0, 1, False)],
 )
 def test_workers_take_gpus_where_there_is_one_for_each_that_must_be_there(tmp_path, monkeypatch, num_workers, gpus, expected):
-    monkeypatch.setattr(ray_train, "num_gpus", lambda: gpus)
+    monkeypatch.setattr(ray_train, "num_offered", {"GPU": gpus}.get)
     trainer = ray_train._trainer({}, num_workers, CheckpointStore(str(tmp_path), "run"), "run")
     assert trainer.scaling_config.use_gpu is expected
     assert trainer.running_in_local_mode is (num_workers == 0)
