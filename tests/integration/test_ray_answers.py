@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from softprompt.evaluation.systems.answering import Answering
 from softprompt.evaluation.systems.base_system import BaseSystem
@@ -14,9 +15,12 @@ def ray_here(monkeypatch):
     import ray
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as Ray's workers have it: another number adds up in another order
     ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
     yield
     ray.shutdown()
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
