@@ -70,7 +70,7 @@ cluster-soak: $(VENV)/.dev ## The long ones: every kill at every moment
 bench: $(VENV)/.dev ## The benchmarks, in their quick form
 	$(BIN)/python -m tests.bench.train_step --quick
 	$(BIN)/python -m tests.bench.answers_head --quick
-	$(BIN)/python -m tests.bench.adam_betas --quick
+	$(BIN)/python -m tests.bench.optimisers --quick
 	$(BIN)/python -m tests.bench.validate --quick
 	$(BIN)/python -m tests.bench.readers
 	$(BIN)/python -m tests.bench.serve --quick

@@ -20,11 +20,11 @@ def training_state_bytes(num_trained: int, gradient_bytes: int = 4) -> int:
 
 
 def basis_numbers(shape: Sequence[int]) -> int:
-    """Numbers of the covariances and bases, each `[D, D]`, that `softprompt.tuning.soap` keeps for a prompt of this shape."""
+    """Numbers that `softprompt.tuning.soap` keeps for a prompt of this shape: covariances, bases and gains of heads."""
     if len(shape) != 5:
         return 0
     layers, pair, _, heads, size = shape
-    return 2 * layers * pair * heads * size**2
+    return layers * pair * heads * (2 * size**2 + size)
 
 
 def share_of_full_fine_tuning(

@@ -164,17 +164,6 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
     "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
-    "ours, deep, with a network": lambda base, task, tokens, steps, seed: ours(
-        base,
-        task,
-        steps,
-        seed,
-        kind="deep",
-        num_tokens=tokens,
-        init={"method": "examples"},
-        reparameterisation="mlp",
-        bottleneck=256,
-    ),
     "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
         base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens), steps, seed, 3e-2
@@ -207,7 +196,7 @@ class Cell:
 
 TASKS = {"ten intents": (TEN, 20), "all 77": ((), 64)}
 """Labels, and prompt tokens P."""
-LONGEST = ("ours, deep", "ours, deep, with a network", "ours, shallow", "LoRA r=16", "full fine-tuning")
+LONGEST = ("ours, deep", "ours, shallow", "LoRA r=16", "full fine-tuning")
 """Methods that are trained for 3,000 steps, too."""
 
 

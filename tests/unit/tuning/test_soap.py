@@ -1,8 +1,9 @@
 """The optimiser of deep prompts: torch's Adam in each head's own basis, whatever basis the head is written in."""
 
+import pytest
 import torch
 
-from softprompt.tuning.soap import REFRESH_EVERY_STEPS, TOKENS_A_DIMENSION, Soap
+from softprompt.tuning.soap import KEYS_SHARE, LEAST_VARIANCE, REFRESH_EVERY_STEPS, TOKENS_A_DIMENSION, Soap
 from softprompt.tuning.training_memory import basis_numbers
 
 L, P, N, D = 2, 5, 2, 4
@@ -68,6 +69,31 @@ def test_a_head_may_be_written_in_any_basis():
     assert ends["adam"] > 0.1
 
 
+def test_a_key_moves_less_along_a_direction_the_more_gradients_vary_there_and_a_value_alike_along_all():
+    """In axes that gradients vary along independently, the steps that the covariance itself, known here, asks for."""
+    parameter = torch.nn.Parameter(torch.zeros(L, 2, 64, N, D))
+    optimiser, given = soap(parameter), gradients(120, (L, 2, 64, N, D))
+    moved = []
+    for gradient in given:
+        before = parameter.detach().clone()
+        moved.append(descend(optimiser, parameter, [gradient], rate=1.0) - before)
+    keys, values = (torch.stack(moved[40:])[:, :, kind].square().mean(dim=(0, 1, 2, 3)).sqrt() for kind in (0, 1))
+    variance = torch.logspace(0, 1.4, D)
+    expected = KEYS_SHARE / (variance / variance.mean() + LEAST_VARIANCE).sqrt()
+    assert torch.allclose(keys / values, expected, rtol=0.1), (keys / values, expected)
+    assert torch.allclose(values / values.mean(), torch.ones(D), atol=0.1), values
+
+
+def test_directions_of_which_nothing_is_known_get_no_boundless_step():
+    parameter = torch.nn.Parameter(torch.zeros(L, 2, 64, N, D))
+    flat = [gradient * torch.tensor([1.0, 1.0, 1.0, 0.0]) for gradient in gradients(30, (L, 2, 64, N, D))]
+    optimiser = soap(parameter)
+    descend(optimiser, parameter, flat)
+    most = KEYS_SHARE / LEAST_VARIANCE**0.5
+    assert optimiser.state[parameter]["gain"][:, 0].amax() == pytest.approx(most)
+    assert (optimiser.state[parameter]["gain"][:, 1] == 1).all()
+
+
 def test_a_parameter_of_another_shape_is_trained_by_adam():
     given = gradients(12, (5, D))
     ours, stock = (torch.nn.Parameter(torch.ones(5, D)) for _ in range(2))
@@ -80,5 +106,5 @@ def test_what_it_keeps_beside_adam_is_counted():
     optimiser = soap(parameter)
     descend(optimiser, parameter, gradients(1))
     state = optimiser.state[parameter]
-    assert state["covariance"].numel() + state["basis"].numel() == basis_numbers(parameter.shape)
+    assert sum(state[kept].numel() for kept in ("covariance", "basis", "gain")) == basis_numbers(parameter.shape)
     assert basis_numbers((P, D)) == 0
