@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from softprompt.tuning.soap import KEYS_SHARE, LEAST_VARIANCE, REFRESH_EVERY_STEPS, TOKENS_A_DIMENSION, Soap
+from softprompt.tuning.soap import (
+    KEYS_SHARE,
+    LEAST_VARIANCE,
+    REFRESH_EVERY_STEPS,
+    REMEMBERED_A_DIMENSION,
+    TOKENS_A_DIMENSION,
+    Soap,
+)
 from softprompt.tuning.training_memory import basis_numbers
 
 L, P, N, D = 2, 5, 2, 4
@@ -92,6 +99,17 @@ def test_directions_of_which_nothing_is_known_get_no_boundless_step():
     most = KEYS_SHARE / LEAST_VARIANCE**0.5
     assert optimiser.state[parameter]["gain"][:, 0].amax() == pytest.approx(most)
     assert (optimiser.state[parameter]["gain"][:, 1] == 1).all()
+
+
+@pytest.mark.parametrize(("num_tokens", "share"), [(1, 1 / (REMEMBERED_A_DIMENSION * D)), (64, 1 - BETAS[1])])
+def test_of_few_prompt_tokens_more_steps_are_remembered(num_tokens, share):
+    parameter = torch.nn.Parameter(torch.zeros(L, 2, num_tokens, N, D))
+    (gradient,) = given = gradients(1, (L, 2, num_tokens, N, D))
+    optimiser = soap(parameter)
+    descend(optimiser, parameter, given)
+    assert torch.allclose(
+        optimiser.state[parameter]["covariance"], share * torch.einsum("lkpnd,lkpne->lknde", gradient, gradient)
+    )
 
 
 def test_a_parameter_of_another_shape_is_trained_by_adam():
