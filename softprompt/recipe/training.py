@@ -10,7 +10,7 @@ from softprompt.recipe.gates import Criterion
 from softprompt.recipe.prompt import InitSpec
 
 Loss = Literal["answers", "likelihood"]
-Optimiser = Literal["adamw", "adafactor", "soap"]
+Optimiser = Literal["adamw", "adafactor", "soap", "soap_whitened"]
 ValidationMetric = Literal["accuracy", "loss"]
 FairnessMethod = Literal["gap", "adversary"]
 Count = Annotated[int, Field(ge=1, le=1024)]
@@ -81,8 +81,10 @@ class TrainingSpec(Document):
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Rows computed at once, a worker, to save memory; gradients are accumulated. Default: all of its rows."""
     optimiser: Optimiser | None = None
-    """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, or `soap` (Vyas et al.
-    2024), Adam in the basis of each head's gradients. Default: `soap` for a deep prompt, `adamw` for a shallow one."""
+    """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, `soap` (Vyas et al.
+    2024), Adam in the basis of each head's gradients, or `soap_whitened`, which moves keys further along directions in which
+    queries vary little: better for many labels on a base that knows the language, worse on a tiny one and on texts unlike the
+    training rows (docs/tuning-log.md). Default: `soap` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
     is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times

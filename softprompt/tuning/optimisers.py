@@ -13,8 +13,8 @@ NETWORK_LEARNING_RATE = 0.01
 """Of a network's weights, as a share of the vectors' rate."""
 ADAM_BETAS = (0.5, 0.95)
 """Of gradient and squared gradient. With the usual 0.9 a deep prompt swings at rates that 0.5 bears (docs/tuning-log.md)."""
-SOAP_BETAS = (0.9, 0.95)
-"""The same for `soap`, whose steps are even enough to bear it."""
+WHITENED_BETAS = (0.9, 0.95)
+"""The same where keys are whitened; steps are even enough to bear it."""
 
 
 def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Optimizer:
@@ -26,7 +26,9 @@ def build_optimiser(training: TrainingSpec, module: nn.Module) -> torch.optim.Op
     """
     groups = named_groups(module)
     if training.optimiser == "soap":
-        return Soap(groups, betas=SOAP_BETAS, weight_decay=training.weight_decay)
+        return Soap(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
+    if training.optimiser == "soap_whitened":
+        return Soap(groups, betas=WHITENED_BETAS, weight_decay=training.weight_decay, whiten_keys=True)
     if training.optimiser == "adamw":
         return torch.optim.AdamW(groups, betas=ADAM_BETAS, weight_decay=training.weight_decay)
     from transformers.optimization import Adafactor

@@ -4,11 +4,10 @@ SOAP (Vyas et al. 2024, https://arxiv.org/abs/2409.11321) runs Adam in the eigen
 right side is used, for each layer's keys, and values, of each head: what a query makes of a key depends on its direction, and
 the numbers of a key are an arbitrary basis for that. All prompt tokens share a head's basis, so it is known after a few steps.
 
-Adam moves as far along every direction. For values that is right. For keys it is not: a key's gradient is a sum of the queries
-that meet it, and queries of a trained base vary up to a hundred times more along one direction than along another. Where they
-vary little a key has to move far to change where a head looks. So a key's step along each direction is divided by the size that
-gradients have there: Adam in whitened coordinates, in which every direction of a query counts alike.
-Measured on Banking77 beside Adam and plain SOAP: docs/tuning-log.md.
+Adam moves as far along every direction. A key's gradient is a sum of the queries that meet it, and queries of a trained base
+vary up to a hundred times more along one direction than along another: where they vary little a key has to move far to change
+where a head looks. With `whiten_keys` a key's step along each direction is divided by the size that gradients have there: Adam in
+whitened coordinates, in which every direction of a query counts alike. What it is worth, and where it is not: docs/tuning-log.md.
 """
 
 from collections.abc import Callable
@@ -23,9 +22,9 @@ TOKENS_A_DIMENSION = 4
 """Gradients of so many prompt tokens for each dimension of a head are seen before it is turned: of fewer the basis is chance, and
 rounding would decide about it."""
 REMEMBERED_A_DIMENSION = 20
-"""The covariance is a mean over so many of them at least; of fewer its small eigenvalues would come out much too small."""
+"""Where keys are whitened the covariance is a mean over so many; of fewer its small eigenvalues would be far too small."""
 KEYS_SHARE = 0.4
-"""Of the rate, for a key along a direction of mean variance."""
+"""Of the rate, for a whitened key along a direction of mean variance."""
 LEAST_VARIANCE = 0.01
 """Directions of less than this share of the mean variance count as if they had it: what is known of them is noise."""
 EPS = 1e-8
@@ -39,10 +38,14 @@ class Soap(torch.optim.Optimizer):
         groups: Parameters, as torch's optimisers take them.
         betas: Decay of the mean gradient, and of both its square and its covariance.
         weight_decay: Decoupled, times the rate.
+        whiten_keys: Move keys in whitened coordinates.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, betas: tuple[float, float], weight_decay: float) -> None:
+    def __init__(
+        self, groups: list[dict[str, Any]], *, betas: tuple[float, float], weight_decay: float, whiten_keys: bool = False
+    ) -> None:
         super().__init__(groups, {"lr": 0.0, "betas": betas, "weight_decay": weight_decay})
+        self.whiten_keys = whiten_keys
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -67,8 +70,9 @@ class Soap(torch.optim.Optimizer):
             state |= {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
             if gradient.ndim == 5:
                 state["covariance"] = torch.zeros_like(gradient.mT @ gradient)
-                state["gain"] = torch.ones_like(state["covariance"][..., 0])
-                state["basis"] = torch.diag_embed(state["gain"])
+                state["basis"] = torch.diag_embed(torch.ones_like(state["covariance"][..., 0]))
+                if self.whiten_keys:
+                    state["gain"] = torch.ones_like(state["covariance"][..., 0])
         state["step"] += 1
         if gradient.ndim == 5:
             self._turn(gradient, state, second)
@@ -79,18 +83,22 @@ class Soap(torch.optim.Optimizer):
         root: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt()
         if basis is None:
             return mean / (root + EPS)
-        gain: Tensor = state["gain"][..., None, :]
-        return (mean @ basis / (root + EPS) * gain) @ basis.mT
+        turned: Tensor = mean @ basis / (root + EPS)
+        if self.whiten_keys:
+            turned = turned * state["gain"][..., None, :]
+        return turned @ basis.mT
 
     def _turn(self, gradient: Tensor, state: dict[str, Any], decay: float) -> None:
         """Follow the covariance of a head's gradients; every so often take basis and gains from it."""
         num_tokens, size = gradient.shape[-2:]
-        state["covariance"].lerp_(gradient.mT @ gradient, min(1 - decay, num_tokens / (REMEMBERED_A_DIMENSION * size)))
+        share = min(1 - decay, num_tokens / (REMEMBERED_A_DIMENSION * size)) if self.whiten_keys else 1 - decay
+        state["covariance"].lerp_(gradient.mT @ gradient, share)
         if state["step"] % REFRESH_EVERY_STEPS == 0 and state["step"] * num_tokens >= TOKENS_A_DIMENSION * size:
             variances, vectors = torch.linalg.eigh(state["covariance"].double())
             state["basis"] = vectors.to(gradient.dtype).contiguous()
-            share = variances[:, 0].clamp_min(0) / variances[:, 0].mean(dim=-1, keepdim=True)
-            state["gain"][:, 0] = KEYS_SHARE * (share + LEAST_VARIANCE).rsqrt()
+            if self.whiten_keys:
+                of_mean = variances[:, 0].clamp_min(0) / variances[:, 0].mean(dim=-1, keepdim=True)
+                state["gain"][:, 0] = KEYS_SHARE * (of_mean + LEAST_VARIANCE).rsqrt()
 
 
 def _by_head(values: Tensor) -> Tensor:

@@ -19,12 +19,12 @@ def training_state_bytes(num_trained: int, gradient_bytes: int = 4) -> int:
     return num_trained * (gradient_bytes + BYTES_OF_MOMENTS)
 
 
-def basis_numbers(shape: Sequence[int]) -> int:
+def basis_numbers(shape: Sequence[int], *, whitened: bool = False) -> int:
     """Numbers that `softprompt.tuning.soap` keeps for a prompt of this shape: covariances, bases and gains of heads."""
     if len(shape) != 5:
         return 0
     layers, pair, _, heads, size = shape
-    return layers * pair * heads * (2 * size**2 + size)
+    return layers * pair * heads * (2 * size**2 + (size if whitened else 0))
 
 
 def share_of_full_fine_tuning(

@@ -10,6 +10,7 @@ import dataclasses
 import statistics
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 from softprompt.data.dataset import read_part
 from softprompt.data.validate import validate_dataset
@@ -43,7 +44,7 @@ def main() -> None:
     """Run the benchmark."""
     options = bench_arguments(__doc__.splitlines()[0]).parse_args()
     seeds = range(1 if options.quick else 4)
-    means = {name: statistics.mean(test_accuracy(seed, name) for seed in seeds) for name in ("adamw", "soap", "adafactor")}
+    means = {name: statistics.mean(test_accuracy(seed, name) for seed in seeds) for name in get_args(Optimiser)}
     rows = [
         BenchRow.compare(f"{name} beside adamw, {len(seeds)} seeds", mean, "accuracy", means["adamw"])
         for name, mean in means.items()

@@ -108,9 +108,9 @@ class Method:
     logits: Callable[[Batch, Tensor | None], Tensor]
 
 
-def ours(base: FrozenBase, task: Task, steps: int, seed: int, **prompt: object) -> Method:
-    """softprompt with a recipe's prompt as given, and everything else as a recipe that does not name it has it."""
-    recipe = _recipe(steps, seed, prompt)
+def ours(base: FrozenBase, task: Task, steps: int, seed: int, optimiser: str | None = None, **prompt: object) -> Method:
+    """softprompt with a recipe's prompt and optimiser as given, and everything else as a recipe that does not name it has it."""
+    recipe = _recipe(steps, seed, optimiser, prompt)
     kind = recipe.prompt.kind
     job = Job(recipe, base, task.encoded, _on_disk(task.train), [])
     state = LoopState.begin(job, Candidate())
@@ -128,7 +128,7 @@ def _on_disk(examples: list[Example]) -> TokenisedRows:
         return TokenisedRows(Path(folder) / "rows")
 
 
-def _recipe(steps: int, seed: int, prompt: dict[str, object]) -> Recipe:
+def _recipe(steps: int, seed: int, optimiser: str | None, prompt: dict[str, object]) -> Recipe:
     return Recipe.model_validate(
         {
             "schema_version": 1,
@@ -138,7 +138,7 @@ def _recipe(steps: int, seed: int, prompt: dict[str, object]) -> Recipe:
             "dataset": {"uri": "banking77.csv", "target_column": "category"},
             "task": {"type": "classification", "template": TEMPLATE},
             "prompt": prompt,
-            "training": {"steps": steps, "seed": seed, "batch_size": BATCH},
+            "training": {"steps": steps, "seed": seed, "batch_size": BATCH, "optimiser": optimiser},
             "gates": ({"metric": "accuracy", "at_least": 0.5},),
         }
     )
@@ -164,6 +164,20 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
     "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
+    "ours, deep, keys whitened": lambda base, task, tokens, steps, seed: ours(
+        base, task, steps, seed, "soap_whitened", kind="deep", num_tokens=tokens
+    ),
+    "ours, deep, with a network": lambda base, task, tokens, steps, seed: ours(
+        base,
+        task,
+        steps,
+        seed,
+        kind="deep",
+        num_tokens=tokens,
+        init={"method": "examples"},
+        reparameterisation="mlp",
+        bottleneck=256,
+    ),
     "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
         base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens), steps, seed, 3e-2
@@ -196,7 +210,7 @@ class Cell:
 
 TASKS = {"ten intents": (TEN, 20), "all 77": ((), 64)}
 """Labels, and prompt tokens P."""
-LONGEST = ("ours, deep", "ours, shallow", "LoRA r=16", "full fine-tuning")
+LONGEST = tuple(name for name in METHODS if not name.startswith("PEFT"))
 """Methods that are trained for 3,000 steps, too."""
 
 

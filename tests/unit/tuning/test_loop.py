@@ -54,7 +54,7 @@ def test_the_best_look_is_kept_not_the_last(job):
         assert not torch.equal(state.best_values, values_of(job, state))
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "adafactor", "soap"])
+@pytest.mark.parametrize("optimiser", ["adamw", "adafactor", "soap", "soap_whitened"])
 @pytest.mark.parametrize(
     ("kind", "reparameterisation"),
     [("shallow", "none"), ("shallow", "residual"), ("deep", "none"), ("deep", "residual"), ("deep", "mlp")],

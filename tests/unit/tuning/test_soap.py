@@ -32,8 +32,13 @@ def descend(optimiser, parameter, given, rate=0.1):
     return parameter.detach()
 
 
-def soap(parameter, weight_decay=0.0):
-    return Soap([{"params": [parameter], "name": "offset"}], betas=BETAS, weight_decay=weight_decay)
+def soap(parameter, weight_decay=0.0, *, whiten_keys=False):
+    groups = [{"params": [parameter], "name": "offset"}]
+    return Soap(groups, betas=BETAS, weight_decay=weight_decay, whiten_keys=whiten_keys)
+
+
+def whitened(parameter):
+    return soap(parameter, whiten_keys=True)
 
 
 def in_head_bases(gradient, bases):
@@ -79,7 +84,7 @@ def test_a_head_may_be_written_in_any_basis():
 def test_a_key_moves_less_along_a_direction_the_more_gradients_vary_there_and_a_value_alike_along_all():
     """In axes that gradients vary along independently, the steps that the covariance itself, known here, asks for."""
     parameter = torch.nn.Parameter(torch.zeros(L, 2, 64, N, D))
-    optimiser, given = soap(parameter), gradients(120, (L, 2, 64, N, D))
+    optimiser, given = whitened(parameter), gradients(120, (L, 2, 64, N, D))
     moved = []
     for gradient in given:
         before = parameter.detach().clone()
@@ -94,7 +99,7 @@ def test_a_key_moves_less_along_a_direction_the_more_gradients_vary_there_and_a_
 def test_directions_of_which_nothing_is_known_get_no_boundless_step():
     parameter = torch.nn.Parameter(torch.zeros(L, 2, 64, N, D))
     flat = [gradient * torch.tensor([1.0, 1.0, 1.0, 0.0]) for gradient in gradients(30, (L, 2, 64, N, D))]
-    optimiser = soap(parameter)
+    optimiser = whitened(parameter)
     descend(optimiser, parameter, flat)
     most = KEYS_SHARE / LEAST_VARIANCE**0.5
     assert optimiser.state[parameter]["gain"][:, 0].amax() == pytest.approx(most)
@@ -105,7 +110,7 @@ def test_directions_of_which_nothing_is_known_get_no_boundless_step():
 def test_of_few_prompt_tokens_more_steps_are_remembered(num_tokens, share):
     parameter = torch.nn.Parameter(torch.zeros(L, 2, num_tokens, N, D))
     (gradient,) = given = gradients(1, (L, 2, num_tokens, N, D))
-    optimiser = soap(parameter)
+    optimiser = whitened(parameter)
     descend(optimiser, parameter, given)
     assert torch.allclose(
         optimiser.state[parameter]["covariance"], share * torch.einsum("lkpnd,lkpne->lknde", gradient, gradient)
@@ -121,8 +126,9 @@ def test_a_parameter_of_another_shape_is_trained_by_adam():
 
 def test_what_it_keeps_beside_adam_is_counted():
     parameter = torch.nn.Parameter(torch.zeros(L, 2, P, N, D))
-    optimiser = soap(parameter)
-    descend(optimiser, parameter, gradients(1))
-    state = optimiser.state[parameter]
-    assert sum(state[kept].numel() for kept in ("covariance", "basis", "gain")) == basis_numbers(parameter.shape)
+    for build, kept in ((soap, ("covariance", "basis")), (whitened, ("covariance", "basis", "gain"))):
+        optimiser = build(parameter)
+        descend(optimiser, parameter, gradients(1))
+        numbers = sum(optimiser.state[parameter][name].numel() for name in kept)
+        assert numbers == basis_numbers(parameter.shape, whitened=build is whitened)
     assert basis_numbers((P, D)) == 0
