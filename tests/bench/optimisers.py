@@ -8,31 +8,22 @@ docs/tuning-log.md.
 
 import dataclasses
 import statistics
-import tempfile
-from pathlib import Path
 from typing import get_args
 
-from softprompt.data.dataset import read_part
-from softprompt.data.validate import validate_dataset
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.recipe.training import Optimiser
-from softprompt.resolve import Overrides, resolve_recipe
-from softprompt.tuning.job import Job
+from softprompt.resolve import Overrides
 from softprompt.tuning.loop import LoopState, run_loop, validate
 from softprompt.tuning.workers import Workers
+from tests.bench.demo_job import demo_job
 from tests.bench.rows import BenchRow, bench_arguments, show
+from tests.variations import job_with
 
 
 def test_accuracy(seed: int, optimiser: Optimiser) -> float:
     """Tune the demo's deep prompt and answer its test rows."""
-    resolved = resolve_recipe("demo", Overrides(prompt_kind="deep", seed=seed))
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = Path(folder) / "dataset"
-        validate_dataset(resolved, dataset, Path(folder) / "dataset.html")
-        job = Job.load(resolved, dataset)
-        held_out = job.task.examples([(row.inputs, row.target) for row in read_part(dataset, "test")])
-    training = job.recipe.training.model_copy(update={"optimiser": optimiser})
-    job = dataclasses.replace(job, recipe=job.recipe.model_copy(update={"training": training}))
+    job, held_out = demo_job(Overrides(prompt_kind="deep", seed=seed))
+    job = job_with(job, optimiser=optimiser)
     (candidate,) = job.candidates
     ended = run_loop(job, 0, candidate, LoopState.begin(job, candidate), Workers(), lambda _: None)
     accuracy = validate(dataclasses.replace(job, validation=held_out), SoftPrompt(ended.best_values), Workers())[1]

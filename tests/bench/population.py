@@ -10,17 +10,14 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from softprompt.data.validate import validate_dataset
 from softprompt.recipe.training import Candidate
-from softprompt.resolve import Overrides, resolve_recipe
-from softprompt.tuning.job import Job
+from softprompt.resolve import Overrides
 from softprompt.tuning.population import PopulationState, run_population
 from softprompt.tuning.workers import Workers
+from tests.bench.demo_job import demo_job
 from tests.bench.peak_memory import begin_peak, peak_mib
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.variations import job_with
@@ -36,14 +33,11 @@ SYSTEMS: dict[str, tuple[tuple[Candidate, ...], bool]] = {
 def run_system(system: str, steps: int) -> dict[str, float]:
     """What a fresh process does: load, train, measure."""
     candidates, halving = SYSTEMS[system]
-    resolved = resolve_recipe("demo", Overrides())
-    with tempfile.TemporaryDirectory() as folder:
-        validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "dataset.html")
-        job = Job.load(resolved, Path(folder) / "dataset")
-        job = job_with(job, candidates=candidates, halving=halving, steps=steps, validate_every_steps=steps // 8)
-        before, began = begin_peak("cpu"), time.perf_counter()
-        state = run_population(job, PopulationState(), Workers(), lambda *_: None)
-        seconds = time.perf_counter() - began
+    job, _ = demo_job(Overrides())
+    job = job_with(job, candidates=candidates, halving=halving, steps=steps, validate_every_steps=steps // 8)
+    before, began = begin_peak("cpu"), time.perf_counter()
+    state = run_population(job, PopulationState(), Workers(), lambda *_: None)
+    seconds = time.perf_counter() - began
     best = state.winner.loop.best_score[0]
     return {"seconds": seconds, "memory": peak_mib("cpu") - before, "accuracy": best}
 

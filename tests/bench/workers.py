@@ -8,20 +8,17 @@ shard a worker. Differences are the largest relative ones of the losses at all l
 by norm. Seconds are the processor's, of one worker.
 """
 
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from softprompt.data.validate import validate_dataset
 from softprompt.names import PromptKind
-from softprompt.resolve import Overrides, resolve_recipe
-from softprompt.tuning.job import Job
+from softprompt.resolve import Overrides
 from softprompt.tuning.loop import LoopState, run_loop
 from softprompt.tuning.workers import Workers
+from tests.bench.demo_job import demo_job
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.gloo import on_workers
 from tests.variations import job_with
@@ -50,11 +47,7 @@ class Training:
 
 def tune(kind: PromptKind, steps: int, num_shards: int) -> tuple[Tensor, Tensor, float]:
     """What each process runs."""
-    resolved = resolve_recipe("demo", Overrides(prompt_kind=kind))
-    with tempfile.TemporaryDirectory() as folder:
-        validate_dataset(resolved, Path(folder) / "dataset", Path(folder) / "dataset.html")
-        job = Job.load(resolved, Path(folder) / "dataset")
-    job = job_with(job, steps=steps, validate_every_steps=20)
+    job = job_with(demo_job(Overrides(prompt_kind=kind))[0], steps=steps, validate_every_steps=20)
     (candidate,) = job.candidates
     began = time.process_time()
     ended = run_loop(job, 0, candidate, LoopState.begin(job, candidate), Workers.current(num_shards), lambda _: None)
