@@ -5,6 +5,8 @@ Activations are not in it: they follow the batch, and `tests/bench/train_step.py
 
 from collections.abc import Sequence
 
+from softprompt.recipe.training import Optimiser
+
 BYTES_OF_MOMENTS = 2 * 4
 """Adam's mean and square of a gradient (Kingma & Ba 2015), float32 whatever the number's own format."""
 
@@ -19,12 +21,13 @@ def training_state_bytes(num_trained: int, gradient_bytes: int = 4) -> int:
     return num_trained * (gradient_bytes + BYTES_OF_MOMENTS)
 
 
-def basis_numbers(shape: Sequence[int], *, whitened: bool = False) -> int:
-    """Numbers that `softprompt.tuning.soap` keeps for a prompt of this shape: covariances, bases and gains of heads."""
-    if len(shape) != 5:
+def basis_numbers(shape: Sequence[int], optimiser: Optimiser) -> int:
+    """Numbers that an optimiser keeps for a prompt of this shape beside moments: covariances, bases and gains of heads."""
+    if len(shape) != 5 or not optimiser.startswith("soap"):
         return 0
     layers, pair, _, heads, size = shape
-    return layers * pair * heads * (2 * size**2 + (size if whitened else 0))
+    gains = size if optimiser == "soap_whitened" else 0
+    return layers * pair * heads * (2 * size**2 + gains)
 
 
 def share_of_full_fine_tuning(

@@ -7,7 +7,7 @@ from softprompt.artifact import Answer, PromptFile, TemplateExample
 from softprompt.errors import SoftpromptError
 from softprompt.numerics import FORMATS
 from softprompt.progress import MetricSink, tell
-from softprompt.recipe.training import Candidate, Optimiser, TrainingSpec
+from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of
@@ -123,7 +123,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
             num_trained(state.winner.loop.parameters),
             facts["total_parameters"],
             FORMATS[resolved.recipe.base_model.dtype].compute_bytes,
-            num_basis_numbers=_num_basis_numbers(file.values.shape, training.optimiser),
+            num_basis_numbers=basis_numbers(file.values.shape, training.optimiser),
         ),
         base_digest_before=facts["base_digest_before"],
         base_digest_after=facts["base_digest_after"],
@@ -140,11 +140,6 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         fairness=state.outcome.fairness,
         warnings=state.outcome.warnings,
     )
-
-
-def _num_basis_numbers(shape: tuple[int, ...], optimiser: Optimiser) -> int:
-    """What an optimiser keeps beside Adam's moments."""
-    return basis_numbers(shape, whitened=optimiser == "soap_whitened") if optimiser.startswith("soap") else 0
 
 
 def _num_tokens(state: PopulationState, training: TrainingSpec, facts: dict[str, Any]) -> float:

@@ -1,8 +1,12 @@
 """The optimiser of deep prompts: torch's Adam in each head's own basis, whatever basis the head is written in."""
 
+from typing import get_args
+
 import pytest
 import torch
 
+from softprompt.recipe.training import Optimiser, TrainingSpec
+from softprompt.tuning.optimisers import build_optimiser
 from softprompt.tuning.soap import (
     KEYS_SHARE,
     LEAST_VARIANCE,
@@ -124,11 +128,13 @@ def test_a_parameter_of_another_shape_is_trained_by_adam():
     assert torch.allclose(descend(soap(ours, weight_decay=0.1), ours, given), expected, atol=1e-6)
 
 
-def test_what_it_keeps_beside_adam_is_counted():
+@pytest.mark.parametrize("name", get_args(Optimiser))
+def test_what_it_keeps_beside_adam_is_counted(name):
     parameter = torch.nn.Parameter(torch.zeros(L, 2, P, N, D))
-    for build, kept in ((soap, ("covariance", "basis")), (whitened, ("covariance", "basis", "gain"))):
-        optimiser = build(parameter)
-        descend(optimiser, parameter, gradients(1))
-        numbers = sum(optimiser.state[parameter][name].numel() for name in kept)
-        assert numbers == basis_numbers(parameter.shape, whitened=build is whitened)
-    assert basis_numbers((P, D)) == 0
+    optimiser = build_optimiser(TrainingSpec(optimiser=name), torch.nn.ParameterDict({"offset": parameter}))
+    descend(optimiser, parameter, gradients(1))
+    state = optimiser.state[parameter]
+    kept = [state[slot] for slot in ("covariance", "basis", "gain") if slot in state]
+    assert sum(numbers.numel() for numbers in kept) == basis_numbers(parameter.shape, name)
+    assert len(kept) == {"soap": 2, "soap_whitened": 3}.get(name, 0)
+    assert basis_numbers((P, D), name) == 0
