@@ -83,8 +83,9 @@ class TrainingSpec(Document):
     optimiser: Optimiser | None = None
     """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, `soap` (Vyas et al.
     2024), Adam in the basis of each head's gradients, or `soap_whitened`, which moves keys further along directions in which
-    queries vary little: better for many labels on a base that knows the language, worse on a tiny one and on texts unlike the
-    training rows (docs/tuning-log.md). Default: `soap` for a deep prompt, `adamw` for a shallow one."""
+    queries vary little, and leaves out what the batch at hand disagrees with: better for many labels on a base that knows the
+    language, worse on a tiny one and on texts unlike the training rows (docs/tuning-log.md). Default: `soap` for a deep prompt,
+    `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
     is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
@@ -95,6 +96,9 @@ class TrainingSpec(Document):
     """Longer gradients are cut to this norm. Default: never."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the learning rate rises from 0. Default: a tenth of the steps."""
+    input_noise: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an input's tokens that become tokens of the batch's rows each time a row is read (Xie et al. 2017); the template's
+    own beginning and end stay. A long training then learns rows less by heart: 0.1 where every row is read five times or more."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """After the warm-up: stay, or fall to zero along a cosine."""
     loss: Loss | None = None

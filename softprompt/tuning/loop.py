@@ -15,6 +15,7 @@ from softprompt.engine.prompts import SoftPrompt
 from softprompt.errors import InvalidRequest
 from softprompt.recipe.training import Candidate, TrainingSpec, ValidationMetric
 from softprompt.tuning.fair_training import FairTraining, validation_gap
+from softprompt.tuning.input_noise import InputNoise
 from softprompt.tuning.job import Job
 from softprompt.tuning.optimisers import build_optimiser, optimiser_tensors, restore_optimiser, set_learning_rate
 from softprompt.tuning.parameterisation import Direct, parameterise
@@ -124,6 +125,7 @@ def run_loop(
     trained = Trained.at(job, number, candidate, state)
     training, last = trained.training, until or trained.training.steps
     began = time.monotonic() - (state.measurements[-1].seconds if state.measurements else 0.0)
+    noise = InputNoise.of(job.task.encoder, training)
     losses: list[Tensor] = []
     tokens = 0
     for step, rows in _batches(job, training, state.step, last):
@@ -131,6 +133,7 @@ def run_loop(
             break
         set_learning_rate(trained.optimiser, learning_rate(training, step))
         examples = job.training_examples(rows)
+        examples = noise(examples, step) if noise else examples
         losses.append(take_step(job, training, trained.module, trained.optimiser, examples, workers, trained.fairness))
         tokens += sum(example.num_tokens for example in examples)
         state.step = step + 1

@@ -7,7 +7,9 @@ the numbers of a key are an arbitrary basis for that. All prompt tokens share a 
 Adam moves as far along every direction. A key's gradient is a sum of the queries that meet it, and queries of a trained base
 vary up to a hundred times more along one direction than along another: where they vary little a key has to move far to change
 where a head looks. With `whiten_keys` a key's step along each direction is divided by the size that gradients have there: Adam in
-whitened coordinates, in which every direction of a query counts alike. What it is worth, and where it is not: docs/tuning-log.md.
+whitened coordinates, in which every direction of a query counts alike. Steps are then cautious, too (Liang et al. 2024,
+https://arxiv.org/abs/2411.16085): what the batch at hand would turn around stays where it is, and the rest moves further by as
+much. What this is worth, and where it is not: docs/tuning-log.md.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,8 @@ LEAST_VARIANCE = 0.01
 """Directions of less than this share of the mean variance count as if they had it: what is known of them is noise."""
 EPS = 1e-8
 """Adam's own."""
+LEAST_AGREEMENT = 1e-3
+"""Share of a parameter's numbers that is taken to agree with the batch at hand where fewer do."""
 
 
 class Soap(torch.optim.Optimizer):
@@ -38,7 +42,7 @@ class Soap(torch.optim.Optimizer):
         groups: Parameters, as torch's optimisers take them.
         betas: Decay of the mean gradient, and of both its square and its covariance.
         weight_decay: Decoupled, times the rate.
-        whiten_keys: Move keys in whitened coordinates.
+        whiten_keys: Move keys in whitened coordinates, and everything cautiously.
     """
 
     def __init__(
@@ -78,14 +82,15 @@ class Soap(torch.optim.Optimizer):
             self._turn(gradient, state, second)
         basis: Tensor | None = state.get("basis")
         state["mean"].lerp_(gradient, 1 - first)
-        state["square"].lerp_((gradient if basis is None else gradient @ basis).square(), 1 - second)
+        seen = gradient if basis is None else gradient @ basis
+        state["square"].lerp_(seen.square(), 1 - second)
         mean: Tensor = state["mean"] / (1 - first ** state["step"])
         root: Tensor = (state["square"] / (1 - second ** state["step"])).sqrt()
         if basis is None:
             return mean / (root + EPS)
         turned: Tensor = mean @ basis / (root + EPS)
         if self.whiten_keys:
-            turned = turned * state["gain"][..., None, :]
+            turned = _cautious(turned * state["gain"][..., None, :], seen)
         return turned @ basis.mT
 
     def _turn(self, gradient: Tensor, state: dict[str, Any], decay: float) -> None:
@@ -99,6 +104,12 @@ class Soap(torch.optim.Optimizer):
             if self.whiten_keys:
                 of_mean = variances[:, 0].clamp_min(0) / variances[:, 0].mean(dim=-1, keepdim=True)
                 state["gain"][:, 0] = KEYS_SHARE * (of_mean + LEAST_VARIANCE).rsqrt()
+
+
+def _cautious(direction: Tensor, gradient: Tensor) -> Tensor:
+    """Only what the batch's own gradient agrees with, stretched by how little that is."""
+    agrees = (direction * gradient > 0).to(direction.dtype)
+    return direction * agrees / agrees.mean().clamp_min(LEAST_AGREEMENT)
 
 
 def _by_head(values: Tensor) -> Tensor:

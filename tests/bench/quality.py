@@ -38,6 +38,7 @@ from softprompt.engine.task import EncodedTask
 from softprompt.recipe import Recipe
 from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.release.durable import open_lock, try_lock, unlock
+from softprompt.tuning.input_noise import InputNoise
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate
 from softprompt.tuning.optimisers import named_groups, optimiser_tensors, restore_optimiser, set_learning_rate
@@ -100,17 +101,21 @@ class Method:
         optimiser: Over these; softprompt's own, or stock AdamW as it comes.
         training: Steps, rate and schedule.
         logits: Batch and token ids (None: all) to `[M, U]` or `[M, V]`.
+        noise: On what training rows say; None: none.
     """
 
     module: nn.Module
     optimiser: torch.optim.Optimizer
     training: TrainingSpec
     logits: Callable[[Batch, Tensor | None], Tensor]
+    noise: InputNoise | None = None
 
 
-def ours(base: FrozenBase, task: Task, steps: int, seed: int, optimiser: str | None = None, **prompt: object) -> Method:
-    """softprompt with a recipe's prompt and optimiser as given, and everything else as a recipe that does not name it has it."""
-    recipe = _recipe(steps, seed, optimiser, prompt)
+def ours(
+    base: FrozenBase, task: Task, steps: int, seed: int, training: dict[str, object] | None = None, **prompt: object
+) -> Method:
+    """softprompt with a recipe's prompt and training as given, and everything else as a recipe that does not name it has it."""
+    recipe = _recipe(steps, seed, training or {}, prompt)
     kind = recipe.prompt.kind
     job = Job(recipe, base, task.encoded, _on_disk(task.train), [])
     state = LoopState.begin(job, Candidate())
@@ -119,7 +124,8 @@ def ours(base: FrozenBase, task: Task, steps: int, seed: int, optimiser: str | N
     def logits(batch: Batch, tokens: Tensor | None) -> Tensor:
         return head(strategy.hidden(strategy.prefix(trained.module.prompt()), batch), tokens)
 
-    return Method(trained.module, trained.optimiser, trained.training, logits)
+    noise = InputNoise.of(task.encoded.encoder, trained.training)
+    return Method(trained.module, trained.optimiser, trained.training, logits, noise)
 
 
 def _on_disk(examples: list[Example]) -> TokenisedRows:
@@ -128,7 +134,7 @@ def _on_disk(examples: list[Example]) -> TokenisedRows:
         return TokenisedRows(Path(folder) / "rows")
 
 
-def _recipe(steps: int, seed: int, optimiser: str | None, prompt: dict[str, object]) -> Recipe:
+def _recipe(steps: int, seed: int, training: dict[str, object], prompt: dict[str, object]) -> Recipe:
     return Recipe.model_validate(
         {
             "schema_version": 1,
@@ -138,7 +144,7 @@ def _recipe(steps: int, seed: int, optimiser: str | None, prompt: dict[str, obje
             "dataset": {"uri": "banking77.csv", "target_column": "category"},
             "task": {"type": "classification", "template": TEMPLATE},
             "prompt": prompt,
-            "training": {"steps": steps, "seed": seed, "batch_size": BATCH, "optimiser": optimiser},
+            "training": {"steps": steps, "seed": seed, "batch_size": BATCH, **training},
             "gates": ({"metric": "accuracy", "at_least": 0.5},),
         }
     )
@@ -165,7 +171,7 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
     "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
     "ours, deep, keys whitened": lambda base, task, tokens, steps, seed: ours(
-        base, task, steps, seed, "soap_whitened", kind="deep", num_tokens=tokens
+        base, task, steps, seed, {"optimiser": "soap_whitened"}, kind="deep", num_tokens=tokens
     ),
     "ours, deep, with a network": lambda base, task, tokens, steps, seed: ours(
         base,
@@ -243,7 +249,8 @@ def run_cell(cell: Cell, folder: Path) -> dict[str, Any]:
         began = time.process_time()
         set_learning_rate(optimiser, learning_rate(method.training, step))
         optimiser.zero_grad()
-        _loss(method, task.trie, collate([task.train[row] for row in rows])).backward()
+        examples = [task.train[row] for row in rows]
+        _loss(method, task.trie, collate(method.noise(examples, step) if method.noise else examples)).backward()
         optimiser.step()
         seconds += time.process_time() - began
         if (step + 1) % SAVE_EVERY_STEPS == 0 or step + 1 == cell.steps:

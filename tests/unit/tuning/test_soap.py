@@ -110,6 +110,29 @@ def test_directions_of_which_nothing_is_known_get_no_boundless_step():
     assert (optimiser.state[parameter]["gain"][:, 1] == 1).all()
 
 
+def test_what_a_batch_disagrees_with_stays_and_the_rest_moves_further_by_as_much():
+    """As in Liang et al. 2024, before a basis is known: a quarter of the numbers is about to turn."""
+    before = [torch.ones(L, 2, 8, N, D)] * 5
+    turning = torch.ones(L, 2, 8, N, D)
+    turning[:, :, :2] = -0.01
+    steps = {}
+    for name, build in (("cautious", whitened), ("plain", soap)):
+        parameter = torch.nn.Parameter(torch.zeros(L, 2, 8, N, D))
+        optimiser = build(parameter)
+        there = descend(optimiser, parameter, before).clone()
+        steps[name] = descend(optimiser, parameter, [turning]) - there
+    assert (steps["plain"] < 0).all(), "the mean gradient has not turned yet"
+    assert (steps["cautious"][:, :, :2] == 0).all()
+    assert torch.allclose(steps["cautious"][:, :, 2:], steps["plain"][:, :, 2:] / 0.75)
+
+
+def test_where_nothing_agrees_nothing_moves():
+    parameter = torch.nn.Parameter(torch.zeros(L, 2, P, N, D))
+    optimiser = whitened(parameter)
+    there = descend(optimiser, parameter, [torch.ones(L, 2, P, N, D)] * 5).clone()
+    assert torch.equal(descend(optimiser, parameter, [-0.01 * torch.ones(L, 2, P, N, D)]), there)
+
+
 @pytest.mark.parametrize(("num_tokens", "share"), [(1, 1 / (REMEMBERED_A_DIMENSION * D)), (64, 1 - BETAS[1])])
 def test_of_few_prompt_tokens_more_steps_are_remembered(num_tokens, share):
     parameter = torch.nn.Parameter(torch.zeros(L, 2, num_tokens, N, D))
