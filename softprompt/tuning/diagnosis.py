@@ -15,6 +15,9 @@ LARGEST_GROWTH = 30.0
 CONSTANT_SHARE = 0.95
 """Predictions of which so large a share is one label, where the label is not as frequent, are constant."""
 
+RISE = 1.1
+"""A validation loss that ends so many times above its lowest, while the training loss halves, belongs to rows known by heart."""
+
 
 def constant_predictions(predicted: Sequence[str], expected: Sequence[str]) -> str | None:
     """Whether a classifier says the same whatever it reads."""
@@ -53,6 +56,22 @@ def exploded(start: Tensor, end: Tensor) -> str | None:
     return (
         f"A vector is {longest / usual:.0f} times as long as those it started among: the prompt exploded. Lower"
         " training.learning_rate, or set training.max_gradient_norm."
+    )
+
+
+def by_heart(looks: Sequence[Measurement]) -> str | None:
+    """Whether one training went on to learn its rows and nothing else (overfitting).
+
+    Args:
+        looks: All of its looks at validation.
+    """
+    lowest, last = min(looks, key=lambda look: look.validation_loss), looks[-1]
+    if last.validation_loss <= RISE * lowest.validation_loss or last.training_loss > 0.5 * lowest.training_loss:
+        return None
+    return (
+        f"It learned rows by heart: since step {lowest.step} the training loss fell from {lowest.training_loss:.3g} to"
+        f" {last.training_loss:.3g}, the validation loss rose from {lowest.validation_loss:.3g} to {last.validation_loss:.3g}."
+        " Raise training.input_noise (by 0.1, unless answers are copied from the input), or lower training.steps."
     )
 
 

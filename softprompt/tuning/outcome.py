@@ -58,6 +58,7 @@ def _warnings(job: Job, state: PopulationState, probabilities: dict[int, Tensor]
         if state.max_accuracy_loss is not None
         else diagnosis.indistinguishable(_last_comparison(state), len(job.validation)),
         _few(job, best_look(winner)),
+        diagnosis.by_heart(winner.loop.measurements),
     ]
     return [*warnings_of(winner), *filter(None, found)]
 

@@ -6,12 +6,12 @@ from softprompt.tuning import diagnosis
 from softprompt.tuning.training_log import Measurement
 
 
-def look(accuracy: float) -> Measurement:
+def look(accuracy: float, *, step: int = 1, training_loss: float = 1.0, validation_loss: float = 1.0) -> Measurement:
     return Measurement(
         candidate=0,
-        step=1,
-        training_loss=1.0,
-        validation_loss=1.0,
+        step=step,
+        training_loss=training_loss,
+        validation_loss=validation_loss,
         validation_accuracy=accuracy,
         learning_rate=1.0,
         tokens_per_second=1.0,
@@ -50,3 +50,16 @@ def test_too_few_validation_rows_are_noticed_with_the_number_needed():
     assert diagnosis.indistinguishable([look(0.90)], 100) is None
     assert "20 validation rows" in diagnosis.few_rows(0.5, 20)
     assert diagnosis.few_rows(0.5, 1000) is None
+
+
+def test_rows_known_by_heart_are_noticed():
+    def curve(*losses):
+        pairs = enumerate(losses, start=1)
+        return [look(0.5, step=step, training_loss=mine, validation_loss=theirs) for step, (mine, theirs) in pairs]
+
+    text = diagnosis.by_heart(curve((2.0, 1.5), (0.8, 1.0), (0.2, 1.2)))
+    assert "since step 2 the training loss fell from 0.8 to 0.2, the validation loss rose from 1 to 1.2" in text
+    assert diagnosis.by_heart(curve((2.0, 1.5), (0.8, 1.0), (0.2, 1.05))) is None, "hardly rises"
+    assert diagnosis.by_heart(curve((2.0, 1.5), (0.8, 1.0), (0.6, 1.2))) is None, "goes wrong on both"
+    assert diagnosis.by_heart(curve((2.0, 1.5), (0.8, 1.0), (0.2, 1.3), (0.1, 0.9))) is None, "came back"
+    assert diagnosis.by_heart(curve((0.0, 0.0))) is None, "nothing to divide by"
