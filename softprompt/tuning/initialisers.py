@@ -1,14 +1,17 @@
 """Where a prompt starts: on the manifold of real tokens unless somebody asks for noise.
 
 Each initialiser picks token ids, or values directly. A shallow prompt starts from the tokens' embeddings (Lester et al. 2021),
-a deep one from the keys and values that the base computes for them.
+a deep one from the keys and values that the base computes for them. Where these mean nothing together, frequent tokens and noise,
+keys begin without what would depend on a word's place (`softprompt/engine/rotary.py`).
 """
 
 from collections import defaultdict
 from itertools import islice, zip_longest
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from softprompt.artifact import PromptFile
 from softprompt.base_model import FrozenBase
@@ -17,6 +20,7 @@ from softprompt.engine.batches import Example
 from softprompt.engine.fit import check_fit, fitting_prompt
 from softprompt.engine.prompts import SoftPrompt
 from softprompt.engine.real_tokens import base_shape, token_values
+from softprompt.engine.rotary import holds_still
 from softprompt.engine.task import EncodedTask
 from softprompt.errors import InvalidRecipe, VerificationFailed
 from softprompt.fetch import fetch_prompt
@@ -56,7 +60,7 @@ def initial_prompt(
         init = FrequentTokensInit()
     generator = torch.Generator().manual_seed(seed)
     if init.method == "random":
-        return from_random(base, kind, num_tokens, generator)
+        return without_places(base, examples, from_random(base, kind, num_tokens, generator))
     if init.method == "class_labels":
         token_ids = from_class_labels(task, num_tokens)
     elif init.method == "examples":
@@ -65,7 +69,28 @@ def initial_prompt(
         token_ids = from_text(task, init.text, num_tokens)
     else:
         token_ids = from_frequent_tokens(examples, num_tokens, init.num_candidates, generator)
-    return SoftPrompt(token_values(base, token_ids, kind))
+    prompt = SoftPrompt(token_values(base, token_ids, kind))
+    return without_places(base, examples, prompt) if init.method == "frequent_tokens" else prompt
+
+
+def trained_numbers(base: FrozenBase, examples: TokenisedRows) -> Tensor:
+    """Which numbers of a deep prompt are trained, `[L or 1, 2, 1, 1, D or 1]` bool: all but those of keys that turn too far.
+
+    Args:
+        base: The base model.
+        examples: Training rows, for how long a text is on the mean.
+    """
+    still = holds_still(base, float(np.mean(examples.lengths)))
+    if still is None:
+        return torch.ones(1, 2, 1, 1, 1, dtype=torch.bool)
+    return torch.stack([still, torch.ones_like(still)], dim=1)[:, :, None, None]
+
+
+def without_places(base: FrozenBase, examples: TokenisedRows, prompt: SoftPrompt) -> SoftPrompt:
+    """A start whose untrained numbers are zero: they would only give a word more attention at one place than at another."""
+    if prompt.kind == "shallow":
+        return prompt
+    return SoftPrompt(prompt.values * trained_numbers(base, examples))
 
 
 def from_frequent_tokens(examples: TokenisedRows, num_tokens: int, num_candidates: int, generator: torch.Generator) -> list[int]:

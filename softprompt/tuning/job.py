@@ -26,7 +26,7 @@ from softprompt.recipe import Recipe
 from softprompt.recipe.training import Candidate
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.groups import Groups
-from softprompt.tuning.initialisers import initial_prompt
+from softprompt.tuning.initialisers import initial_prompt, trained_numbers
 from softprompt.tuning.workers import Workers
 
 VALUES_RATE = 3.0
@@ -124,12 +124,13 @@ class Job:
 
         The RMS of the embedding table; for a deep prompt the RMS of its own start, for keys and values of each layer: they differ
         by an order of magnitude between layers, and one rate for all fits none. Values bear a larger one than keys, whose moves
-        change where every head looks (docs/tuning-log.md).
+        change where every head looks; numbers of keys that are not trained have 0 (docs/tuning-log.md).
         """
         if start.ndim == 2:
             return torch.tensor(self.base.embedding_rms)
-        rates = torch.tensor([1.0, VALUES_RATE]).view(1, 2, 1, 1, 1)
-        return rates * start.square().mean(dim=(2, 3, 4), keepdim=True).sqrt().clamp_min(1e-6)
+        rates, trained = torch.tensor([1.0, VALUES_RATE]).view(1, 2, 1, 1, 1), trained_numbers(self.base, self.train)
+        squares = (start.square() * trained).mean(dim=(2, 3, 4), keepdim=True) / trained.float().mean(dim=4, keepdim=True)
+        return rates * squares.sqrt().clamp_min(1e-6) * trained
 
     def initial_prompt(self, candidate: Candidate) -> SoftPrompt:
         """Where a candidate starts."""

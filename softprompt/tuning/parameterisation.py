@@ -19,7 +19,7 @@ class Direct(nn.Module):
 
     Args:
         start: `[P, H]` or `[L, 2, P, N, D]`; training begins at exactly this prompt.
-        scale: Of the vectors' numbers; broadcasts to the start's shape.
+        scale: Of the vectors' numbers; broadcasts to the start's shape. Where it is 0 the start stays.
     """
 
     start: Tensor
@@ -58,7 +58,9 @@ class Residual(Direct):
 
     def prompt(self) -> SoftPrompt:
         """The prompt as it is now, network included."""
-        tokens = _by_token(self.start / self.scale + self.offset)
+        # In units of the scale, which is 0 for numbers that are not trained.
+        units = torch.where(self.scale > 0, self.start / self.scale, 0.0)
+        tokens = _by_token(units + self.offset)
         network = torch.relu(tokens @ self.down) @ self.up
         return SoftPrompt.of(self.start + self.scale * (self.offset + _from_tokens(network, self.start.shape)))
 

@@ -179,17 +179,6 @@ METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
     "ours, deep, for many labels": lambda base, task, tokens, steps, seed: ours(
         base, task, steps, seed, for_many_labels(task, steps), kind="deep", num_tokens=2 * tokens
     ),
-    "ours, deep, with a network": lambda base, task, tokens, steps, seed: ours(
-        base,
-        task,
-        steps,
-        seed,
-        kind="deep",
-        num_tokens=tokens,
-        init={"method": "examples"},
-        reparameterisation="mlp",
-        bottleneck=256,
-    ),
     "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
         base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens), steps, seed, 3e-2
