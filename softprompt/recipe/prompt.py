@@ -73,7 +73,7 @@ class PromptSpec(Document):
     """Where training starts."""
     reparameterisation: Reparameterisation = "none"
     """Train vectors plus a network that all prompt tokens share, folded into the vectors at the end. `residual`: a small network
-    of the vectors themselves (Razdaibiedina 2023). `mlp`: a network of learned embeddings (Li & Liang 2021); the best deep
-    prompts for many labels, at the memory of `bottleneck` times a token's numbers."""
+    of the vectors themselves (Razdaibiedina 2023). `mlp`: a network of learned embeddings (Li & Liang 2021), at the memory of
+    `bottleneck` times a token's numbers."""
     bottleneck: int = Field(default=64, ge=1, le=4096)
     """Width of that network's middle; `mlp` wants 256."""

@@ -84,8 +84,7 @@ class TrainingSpec(Document):
     """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, `soap` (Vyas et al.
     2024), Adam in the basis of each head's gradients, or `soap_whitened`, which moves keys further along directions in which
     queries vary little, and leaves out what the batch at hand disagrees with: better for many labels on a base that knows the
-    language, worse on a tiny one and on texts unlike the training rows (docs/tuning-log.md). Default: `soap` for a deep prompt,
-    `adamw` for a shallow one."""
+    language, no better on a tiny one (docs/tuning-log.md). Default: `soap` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
     is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
