@@ -104,6 +104,11 @@ def num_trained(state: dict[str, Tensor]) -> int:
     return sum(values.numel() for name, values in state.items() if name in ("offset", *NETWORK))
 
 
+def num_moved(state: dict[str, Tensor]) -> int:
+    """Numbers of the prompt that training can move, of a parameterisation's `state_dict()`; the others have no scale."""
+    return int((state["scale"].expand_as(state["start"]) > 0).sum())
+
+
 def _by_token(values: Tensor) -> Tensor:
     """`[P, H]` as it is, `[L, 2, P, N, D]` as `[P, L * 2 * N * D]`."""
     return values if values.ndim == 2 else values.permute(2, 0, 1, 3, 4).flatten(1)

@@ -158,6 +158,7 @@ def _resources(log: TrainingLog) -> list[tuple[str, str]]:
         ("rows", f"{log.num_training_rows:,} to train on, {log.num_validation_rows:,} to choose by"),
         ("loss", f"{log.loss}, {_unit(log)}"),
         ("optimiser", log.optimiser),
+        *([("noise on the input", f"{percent(log.input_noise)} of the tokens")] if log.input_noise else []),
         ("RMS of the base's embeddings", f"{log.embedding_rms:.4g}"),
         ("forward strategy", log.strategy.replace("_", " ")),
         ("workers", str(log.num_workers)),

@@ -113,10 +113,13 @@ class TrainingLog(Document):
     strategy: str
     loss: str
     optimiser: str
+    input_noise: float = 0.0
+    """Share of the inputs' tokens that were replaced; 0 in logs from before there was noise."""
     num_workers: int
     num_training_rows: int
     num_validation_rows: int
     trainable_parameters: int
+    """Numbers of the prompt that training can move."""
     total_parameters: int
     added_memory_share: float
     """Memory that a candidate's gradient and optimiser state add, as a share of what full fine-tuning's would."""

@@ -7,11 +7,15 @@ import torch
 
 from softprompt.base_model import parameter_digest
 from softprompt.errors import InvalidRequest
+from softprompt.recipe.prompt import FrequentTokensInit, TextInit
 from softprompt.recipe.training import Candidate
 from softprompt.tuning.checkpoint import load_checkpoint, save_checkpoint
+from softprompt.tuning.initialisers import trained_numbers
 from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate, run_loop
 from softprompt.tuning.optimisers import set_learning_rate
+from softprompt.tuning.outcome import warnings_of
+from softprompt.tuning.parameterisation import num_moved
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.step import take_step
 from softprompt.tuning.workers import Workers
@@ -207,6 +211,23 @@ def test_a_network_of_embeddings_starts_at_the_initial_prompt_and_is_folded(job)
     assert moved.norm() > 0.1, "the network has learned something"
     by_hand = start + found["scale"] * (found["offset"] + moved)
     assert torch.allclose(values_of(job, state), by_hand, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimiser", ["soap", "soap_whitened", "adamw"])
+@pytest.mark.parametrize("init", [FrequentTokensInit(), TextInit(method="text", text="Which")])
+@pytest.mark.parametrize("reparameterisation", ["none", "residual", "mlp"])
+def test_numbers_of_keys_that_turn_with_their_place_stay_as_they_are(job, reparameterisation, init, optimiser):
+    job = job_with(job, steps=15, validate_every_steps=15, optimiser=optimiser)
+    job = with_prompt(job, kind="deep", num_tokens=40, init=init, reparameterisation=reparameterisation)
+    state = train(job)
+    moved = values_of(job, state) != state.parameters["start"]
+    trained = trained_numbers(job.base, job.train).expand_as(moved)
+    assert 0 < trained[:, 0].float().mean() < 1
+    assert trained[:, 1].all()
+    assert not moved[~trained].any()
+    assert moved[trained].float().mean() > 0.99
+    assert num_moved(state.parameters) == trained.sum()
+    assert not any("hardly moved" in said for said in warnings_of(Run(0, Candidate(), state)))
 
 
 def test_adafactor_is_transformers_own(job):

@@ -184,6 +184,13 @@ def test_what_it_took_is_told_in_numbers(page):
     assert "CHANGED" in page(log(base_digest_after="3" * 64))
 
 
+def test_noise_on_the_input_is_told_where_there_was_some(page):
+    assert "noise" not in page(log())
+    text = page(log(input_noise=0.1))
+    assert "10.0 % of the tokens" in text
+    assert "of rows with noise on their input; validation rows have none." in text
+
+
 def test_the_winner_is_the_logs(page):
     found = log()
     assert winner_of(found).candidate == 3
