@@ -88,10 +88,11 @@ def run_after_kill(passed_run: Run) -> Run:
 
 @pytest.fixture(scope="session")
 def rejected_run(tmp_path_factory: pytest.TempPathFactory, llama_directory: Path) -> Run:
-    """The whole pipeline with a gate that nothing passes, and a deep prompt."""
+    """The whole pipeline with a gate that nothing passes, and a deep prompt that is trained with noise."""
     folder = tmp_path_factory.mktemp("rejected")
     rows = write_jsonl(folder / "colours.jsonl", colour_rows())
     recipe = write_recipe(folder / "recipe.yaml", llama_directory, rows, kind="deep", floor=1.0)
+    recipe.write_text(recipe.read_text().replace("training: {", "training: {input_noise: 0.2, "))
     return finish_run(recipe, llama_directory, folder / "home")
 
 

@@ -91,6 +91,11 @@ class TokenisedRows(Sequence[Example]):
         return array("i", np.subtract(self._bounds[2::2], self._bounds[:-2:2], dtype=np.int32, casting="unsafe").tobytes())
 
     @property
+    def mean_length(self) -> float:
+        """Tokens of input and answer of a row, on the mean."""
+        return int(self._bounds[-1]) / len(self)
+
+    @property
     def token_counts(self) -> Counter[int]:
         """How often each token id stands in an input."""
         (seen,) = np.nonzero(self._counts)

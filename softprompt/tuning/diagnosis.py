@@ -33,8 +33,8 @@ def constant_predictions(predicted: Sequence[str], expected: Sequence[str]) -> s
 
 def unmoved(start: Tensor, end: Tensor, scale: Tensor) -> str | None:
     """Whether training left a prompt where it began."""
-    trained = scale.expand_as(start) > 0
-    moved = float(((end - start)[trained] / scale.expand_as(start)[trained]).square().mean().sqrt())
+    scale = scale.expand_as(start)
+    moved = float(((end - start) / scale)[scale > 0].square().mean().sqrt())
     if moved >= LEAST_MOVE:
         return None
     return (

@@ -9,7 +9,6 @@ from collections import defaultdict
 from itertools import islice, zip_longest
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -80,7 +79,7 @@ def trained_numbers(base: FrozenBase, examples: TokenisedRows) -> Tensor:
         base: The base model.
         examples: Training rows, for how long a text is on the mean.
     """
-    still = holds_still(base, float(np.mean(examples.lengths)))
+    still = holds_still(base, examples.mean_length)
     if still is None:
         return torch.ones(1, 2, 1, 1, 1, dtype=torch.bool)
     return torch.stack([still, torch.ones_like(still)], dim=1)[:, :, None, None]

@@ -8,6 +8,7 @@ end that its template gives it, and special tokens.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from softprompt.engine.batches import Example
 from softprompt.engine.encoding import TextEncoder
@@ -37,7 +38,7 @@ class InputNoise:
         if not training.input_noise:
             return None
         filled = [example.token_ids for example in encoder.examples()]
-        begin, end = _shared(filled), _shared([ids[::-1] for ids in filled])
+        begin, end = (_num_shared(rows) for rows in (filled, [ids[::-1] for ids in filled]))
         return cls(training.input_noise, training.seed, begin, end, frozenset(encoder.tokenizer.all_special_ids))
 
     def __call__(self, rows: Sequence[Example], step: int) -> list[Example]:
@@ -57,11 +58,6 @@ class InputNoise:
         return [*row.input_ids[: self.begin], *body, *row.input_ids[self.begin + len(body) :]]
 
 
-def _shared(rows: Sequence[Sequence[int]]) -> int:
+def _num_shared(rows: Sequence[Sequence[int]]) -> int:
     """How many tokens all rows begin with alike."""
-    alike = 0
-    for tokens in zip(*rows, strict=False):
-        if len(set(tokens)) > 1:
-            break
-        alike += 1
-    return alike
+    return sum(1 for _ in takewhile(lambda tokens: len(set(tokens)) == 1, zip(*rows, strict=False)))

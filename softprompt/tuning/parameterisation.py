@@ -104,7 +104,7 @@ def num_trained(state: dict[str, Tensor]) -> int:
     return sum(values.numel() for name, values in state.items() if name in ("offset", *NETWORK))
 
 
-def num_moved(state: dict[str, Tensor]) -> int:
+def num_movable(state: dict[str, Tensor]) -> int:
     """Numbers of the prompt that training can move, of a parameterisation's `state_dict()`; the others have no scale."""
     return int((state["scale"].expand_as(state["start"]) > 0).sum())
 

@@ -138,7 +138,7 @@ def facts_of(job: Job, workers: Workers) -> dict[str, Any]:
         "num_validation_rows": len(job.validation),
         "total_parameters": job.base.num_parameters,
         "embedding_rms": job.base.embedding_rms,
-        "mean_row_tokens": sum(job.train.lengths) / len(job.train),
+        "mean_row_tokens": job.train.mean_length,
         "template_examples": [example.model_dump(mode="json") for example in job.task.encoder.examples()],
         "answers": [answer.model_dump(mode="json") for answer in job.task.answers],
         "is_encoder_decoder": job.base.is_encoder_decoder,

@@ -107,7 +107,7 @@ class Soap(torch.optim.Optimizer):
 
 
 def _cautious(direction: Tensor, gradient: Tensor) -> Tensor:
-    """Only what the batch's own gradient agrees with, stretched by how little that is."""
+    """Only what the batch's own gradient agrees with, stretched by how little that is; what has no gradient does not agree."""
     agrees = (direction * gradient > 0).to(direction.dtype)
     return direction * agrees / agrees.mean().clamp_min(LEAST_AGREEMENT)
 

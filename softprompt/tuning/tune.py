@@ -11,7 +11,7 @@ from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.diagnosis import moved
 from softprompt.tuning.outcome import best_look, warnings_of
-from softprompt.tuning.parameterisation import num_moved, num_trained
+from softprompt.tuning.parameterisation import num_movable, num_trained
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.ray_train import train_on_ray
 from softprompt.tuning.ray_worker import STEP
@@ -118,7 +118,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         num_workers=facts["num_workers"],
         num_training_rows=facts["num_training_rows"],
         num_validation_rows=facts["num_validation_rows"],
-        trainable_parameters=num_moved(state.winner.loop.parameters),
+        trainable_parameters=num_movable(state.winner.loop.parameters),
         total_parameters=facts["total_parameters"],
         added_memory_share=share_of_full_fine_tuning(
             num_trained(state.winner.loop.parameters),

@@ -32,6 +32,14 @@ def test_a_deep_prompt_holds_keys_and_values_for_every_layer(rejected_run):
     assert log_of(rejected_run).kind == "deep"
 
 
+def test_of_a_deep_prompt_it_tells_what_was_trained_and_with_how_much_noise(passed_run, rejected_run):
+    """Half of its keys' numbers turn with their place (`softprompt/engine/rotary.py`); a shallow one is trained whole."""
+    assert log_of(rejected_run).trainable_parameters == 0.75 * prompt_of(rejected_run).values.size
+    assert log_of(rejected_run).input_noise == 0.2
+    assert log_of(passed_run).trainable_parameters == prompt_of(passed_run).values.size
+    assert log_of(passed_run).input_noise == 0
+
+
 def test_the_directory_is_a_peft_checkpoint_too(passed_run):
     folder = passed_run.output("tune_prompt", "prompt")
     assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "manifest.json"]

@@ -15,7 +15,7 @@ from softprompt.tuning.job import Job
 from softprompt.tuning.loop import LoopState, Trained, learning_rate, run_loop
 from softprompt.tuning.optimisers import set_learning_rate
 from softprompt.tuning.outcome import warnings_of
-from softprompt.tuning.parameterisation import num_moved
+from softprompt.tuning.parameterisation import num_movable
 from softprompt.tuning.population import PopulationState, Run
 from softprompt.tuning.step import take_step
 from softprompt.tuning.workers import Workers
@@ -226,7 +226,7 @@ def test_numbers_of_keys_that_turn_with_their_place_stay_as_they_are(job, repara
     assert trained[:, 1].all()
     assert not moved[~trained].any()
     assert moved[trained].float().mean() > 0.99
-    assert num_moved(state.parameters) == trained.sum()
+    assert num_movable(state.parameters) == trained.sum()
     assert not any("hardly moved" in said for said in warnings_of(Run(0, Candidate(), state)))
 
 

@@ -68,6 +68,14 @@ def test_seeds_repeat_the_chosen_setting_and_the_best_is_kept(job):
     assert 0 <= spread.vote <= 1
 
 
+def test_a_winner_that_learned_its_rows_by_heart_is_said_to_have(job):
+    state = run(job_with(job, steps=20, validate_every_steps=5))
+    assert not any("by heart" in said for said in judge(job, state).warnings)
+    looks = state.winner.loop.measurements
+    looks[-1] = looks[-1].model_copy(update={"training_loss": 0.0, "validation_loss": 2 * looks[-1].validation_loss})
+    assert any("by heart" in said for said in judge(job, state).warnings)
+
+
 def test_a_population_goes_on_from_every_checkpoint_to_the_same_bits(job, tmp_path):
     candidates = (Candidate(), Candidate(seed=1), Candidate(learning_rate=0.3))
     job = job_with(job, steps=12, validate_every_steps=3, candidates=candidates, seeds=2)
