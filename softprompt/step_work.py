@@ -1,20 +1,15 @@
 """What the heavy steps do, by name, as functions of files.
 
 A step runs its work in its own pod or has a Ray cluster's driver run it (`softprompt.placement`). Both call `do_work`: inputs and
-outputs are paths, and everything else stands in the request, which travels as one document.
+outputs are paths, and everything else stands in the request, which travels as one document. What only one step needs is imported
+by it: scipy, plots and models take seconds to load.
 """
 
 from collections.abc import Callable
 from functools import partial
 
 from softprompt.artifact import PromptFile
-from softprompt.data.report import report_beside
-from softprompt.data.validate import validate_dataset
-from softprompt.evaluation.evaluate import evaluate_prompt
-from softprompt.registry_evaluation import wear_of
 from softprompt.step_request import Files, HeavyStep, StepRequest
-from softprompt.tracking import MlflowSink
-from softprompt.tuning.tune import tune_prompt
 
 
 def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:
@@ -32,11 +27,17 @@ def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:
 
 
 def _validate(request: StepRequest, inputs: Files, outputs: Files) -> None:
+    from softprompt.data.report import report_beside
+    from softprompt.data.validate import validate_dataset
+
     assert outputs["dataset_findings"] == report_beside(outputs["dataset_report"])
     validate_dataset(request.resolved, outputs["dataset"], outputs["dataset_report"])
 
 
 def _tune(request: StepRequest, inputs: Files, outputs: Files) -> None:
+    from softprompt.tracking import MlflowSink
+    from softprompt.tuning.tune import tune_prompt
+
     tune_prompt(
         request.resolved,
         inputs["dataset"],
@@ -50,6 +51,9 @@ def _tune(request: StepRequest, inputs: Files, outputs: Files) -> None:
 
 
 def _evaluate(request: StepRequest, inputs: Files, outputs: Files) -> None:
+    from softprompt.evaluation.evaluate import evaluate_prompt
+    from softprompt.registry_evaluation import wear_of
+
     digest = PromptFile.read(inputs["prompt"]).digest
     evaluate_prompt(
         request.resolved,

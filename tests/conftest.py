@@ -44,8 +44,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the developer's own state."""
-    for name in [name for name in os.environ if name.startswith(("SOFTPROMPT_", "MLFLOW_", "RAY_"))]:
+    """No test reads or writes the developer's own state; what Ray sets for the nodes of a cluster that is up stays."""
+    ours = [name for name in os.environ if name.startswith(("SOFTPROMPT_", "MLFLOW_", "RAY_")) and name != "RAY_AUTH_MODE"]
+    for name in ours:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SOFTPROMPT_HOME", str(tmp_path / "softprompt-home"))
     monkeypatch.setenv("SOFTPROMPT_CACHE", str(tmp_path / "softprompt-cache"))

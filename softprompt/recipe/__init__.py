@@ -17,7 +17,7 @@ from softprompt.recipe.combinations import impossible
 from softprompt.recipe.dataset import DatasetSpec
 from softprompt.recipe.evaluation import EvaluationSpec
 from softprompt.recipe.gates import GateSpec
-from softprompt.recipe.prompt import PromptSpec
+from softprompt.recipe.prompt import PromptSpec, usual_num_tokens
 from softprompt.recipe.task import TaskSpec
 from softprompt.recipe.training import (
     FAIRNESS_WEIGHTS,
@@ -112,10 +112,19 @@ class Recipe(Document):
         wished = spec.weight if candidate.fairness_weight is None else candidate.fairness_weight
         return spec.model_copy(update={"weight": FAIRNESS_WEIGHTS[spec.method] if wished is None else wished})
 
+    def num_tokens(self, num_labels: int, candidate: Candidate) -> int:
+        """Prompt tokens `P` of a candidate, in a task of so many labels (0: its answers are open)."""
+        return candidate.num_tokens or self.prompt.num_tokens or usual_num_tokens(self.prompt.kind, num_labels)
+
     def prompt_of(self, candidate: Candidate) -> PromptSpec:
         """The prompt's shape and start with a candidate's wishes."""
         given = {"num_tokens": candidate.num_tokens, "init": candidate.init}
         return self.prompt.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+    def in_full(self, num_labels: int) -> "Recipe":
+        """The recipe with numbers where it leaves them to defaults: prompt tokens, optimiser, learning rate, warm-up."""
+        prompt = self.prompt.model_copy(update={"num_tokens": self.num_tokens(num_labels, Candidate())})
+        return self.model_copy(update={"prompt": prompt, "training": self.training_of(Candidate())})
 
     @property
     def input_columns(self) -> tuple[str, ...]:

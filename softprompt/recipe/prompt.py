@@ -8,7 +8,17 @@ from softprompt.documents import Document
 from softprompt.names import PromptKind, Text
 
 Reparameterisation = Literal["none", "residual", "mlp"]
-NUM_TOKENS: dict[PromptKind, int] = {"shallow": 100, "deep": 20}
+TOKENS_A_LABEL = 2
+
+
+def usual_num_tokens(kind: PromptKind, num_labels: int) -> int:
+    """Prompt tokens `P` where a recipe names none: a deep prompt gets more where there are more labels to tell apart.
+
+    Args:
+        kind: Of the prompt.
+        num_labels: Answers of a closed set; 0 where they are open.
+    """
+    return 100 if kind == "shallow" else min(max(20, TOKENS_A_LABEL * num_labels), 128)
 
 
 class FrequentTokensInit(Document):
@@ -67,8 +77,9 @@ class PromptSpec(Document):
 
     kind: PromptKind = "shallow"
     """`shallow`: vectors in front of the input embeddings, kilobytes. `deep`: keys and values for every layer, stronger."""
-    num_tokens: int = Field(default_factory=lambda given: NUM_TOKENS[given["kind"]], ge=1, le=1024)
-    """Prompt tokens `P`; each takes one place of the context. Default: 100 for a shallow prompt, 20 for a deep one."""
+    num_tokens: int | None = Field(default=None, ge=1, le=1024)
+    """Prompt tokens `P`; each takes one place of the context. Default: 100 for a shallow prompt; for a deep one two for each
+    label, at least 20 and at most 128."""
     init: InitSpec = FrequentTokensInit()
     """Where training starts."""
     reparameterisation: Reparameterisation = "none"

@@ -95,9 +95,10 @@ class TrainingSpec(Document):
     """Longer gradients are cut to this norm. Default: never."""
     warmup_steps: int | None = Field(default=None, ge=0)
     """Steps over which the learning rate rises from 0. Default: a tenth of the steps."""
-    input_noise: float = Field(default=0.0, ge=0, lt=1)
+    input_noise: float | None = Field(default=None, ge=0, lt=1)
     """Share of an input's tokens that become tokens of the batch's rows each time a row is read (Xie et al. 2017); the template's
-    own beginning and end stay. A long training then learns rows less by heart: 0.1 where every row is read five times or more."""
+    own beginning and end stay. A long training then learns rows less by heart. Default: 0.1 where a deep prompt is trained for a
+    classification and every row is read five times or more, else 0."""
     schedule: Literal["constant", "cosine"] = "cosine"
     """After the warm-up: stay, or fall to zero along a cosine."""
     loss: Loss | None = None

@@ -12,7 +12,21 @@ from itertools import takewhile
 
 from softprompt.engine.batches import Example
 from softprompt.engine.encoding import TextEncoder
-from softprompt.recipe.training import TrainingSpec
+from softprompt.recipe import Recipe
+
+USUAL_SHARE = 0.1
+READINGS = 5
+"""A row that is read so often can be learned by heart by a deep prompt; a shallow one on a small base learns too slowly for that,
+and a generation may copy what it reads (docs/tuning-log.md)."""
+
+
+def share_of(recipe: Recipe, num_rows: int) -> float:
+    """Share of tokens that are replaced in a training over so many rows: as the recipe says, else as usual for its kind."""
+    training = recipe.training
+    if training.input_noise is not None:
+        return training.input_noise
+    learns_by_heart = recipe.prompt.kind == "deep" and training.steps * training.batch_size >= READINGS * num_rows
+    return USUAL_SHARE if learns_by_heart and recipe.task.type == "classification" else 0.0
 
 
 @dataclass(frozen=True)
@@ -33,13 +47,13 @@ class InputNoise:
     special: frozenset[int]
 
     @classmethod
-    def of(cls, encoder: TextEncoder, training: TrainingSpec) -> "InputNoise | None":
-        """What a training asks for; None where it asks for none."""
-        if not training.input_noise:
+    def of(cls, encoder: TextEncoder, share: float, seed: int) -> "InputNoise | None":
+        """Noise on what an encoder reads; None where its share is 0."""
+        if not share:
             return None
         filled = [example.token_ids for example in encoder.examples()]
         begin, end = (_num_shared(rows) for rows in (filled, [ids[::-1] for ids in filled]))
-        return cls(training.input_noise, training.seed, begin, end, frozenset(encoder.tokenizer.all_special_ids))
+        return cls(share, seed, begin, end, frozenset(encoder.tokenizer.all_special_ids))
 
     def __call__(self, rows: Sequence[Example], step: int) -> list[Example]:
         """A batch as it is read in this step; answers, lengths and groups are as they were."""

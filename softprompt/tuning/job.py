@@ -27,6 +27,7 @@ from softprompt.recipe.training import Candidate
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.groups import Groups
 from softprompt.tuning.initialisers import initial_prompt, trained_numbers
+from softprompt.tuning.input_noise import share_of
 from softprompt.tuning.workers import Workers
 
 VALUES_RATE = 3.0
@@ -104,6 +105,11 @@ class Job:
         return Collator(trie, decoder_start(self.base), self.base.model.device)
 
     @property
+    def input_noise(self) -> float:
+        """Share of a training row's tokens that are replaced at each reading."""
+        return share_of(self.recipe, len(self.train))
+
+    @property
     def candidates(self) -> tuple[Candidate, ...]:
         """What the recipe asks to train."""
         return self.recipe.training.variations
@@ -135,7 +141,8 @@ class Job:
     def initial_prompt(self, candidate: Candidate) -> SoftPrompt:
         """Where a candidate starts."""
         spec, seed = self.recipe.prompt_of(candidate), self.recipe.training_of(candidate).seed
-        prompt = initial_prompt(self.base, self.task, self.train, spec.kind, spec.num_tokens, spec.init, seed)
+        num_tokens = self.recipe.num_tokens(len(self.task.answers), candidate)
+        prompt = initial_prompt(self.base, self.task, self.train, spec.kind, num_tokens, spec.init, seed)
         return prompt.to(self.base.model.device)
 
 

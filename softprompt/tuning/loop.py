@@ -125,7 +125,7 @@ def run_loop(
     trained = Trained.at(job, number, candidate, state)
     training, last = trained.training, until or trained.training.steps
     began = time.monotonic() - (state.measurements[-1].seconds if state.measurements else 0.0)
-    noise = InputNoise.of(job.task.encoder, training)
+    noise = InputNoise.of(job.task.encoder, job.input_noise, training.seed)
     losses: list[Tensor] = []
     tokens = 0
     for step, rows in _batches(job, training, state.step, last):

@@ -133,6 +133,7 @@ def facts_of(job: Job, workers: Workers) -> dict[str, Any]:
     return {
         "strategy": job.strategy.name,
         "loss": job.recipe.loss,
+        "input_noise": job.input_noise,
         "num_workers": workers.count,
         "num_training_rows": len(job.train),
         "num_validation_rows": len(job.validation),

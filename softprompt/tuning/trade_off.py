@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from softprompt.engine.fairness import belongs, largest_gap
@@ -47,6 +46,8 @@ def trade_off(
 
 
 def _accuracy(job: Job, predicted: Tensor) -> tuple[float, float, float]:
+    from scipy.stats import binomtest
+
     right = int((predicted == torch.tensor([example.answer for example in job.validation])).sum())
     bounds = binomtest(right, len(predicted)).proportion_ci(0.95, method="exact")
     return right / len(predicted), float(bounds.low), float(bounds.high)

@@ -114,7 +114,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         strategy=facts["strategy"],
         loss=facts["loss"],
         optimiser=training.optimiser,
-        input_noise=training.input_noise,
+        input_noise=facts["input_noise"],
         num_workers=facts["num_workers"],
         num_training_rows=facts["num_training_rows"],
         num_validation_rows=facts["num_validation_rows"],
@@ -135,7 +135,7 @@ def _log(resolved: ResolvedRecipe, state: PopulationState, facts: dict[str, Any]
         winner=state.winner.number,
         best_step=state.winner.loop.best_step,
         moved=moved(state.winner.loop.parameters["start"], state.winner.loop.best_values),
-        candidates=tuple(_result(resolved, run) for run in state.runs),
+        candidates=tuple(_result(resolved, facts, run) for run in state.runs),
         measurements=tuple(state.measurements),
         seeds=state.outcome.seeds,
         fairness=state.outcome.fairness,
@@ -147,14 +147,14 @@ def _num_tokens(state: PopulationState, training: TrainingSpec, facts: dict[str,
     return float(training.batch_size * state.steps_done * facts["mean_row_tokens"])
 
 
-def _result(resolved: ResolvedRecipe, run: Run) -> CandidateResult:
+def _result(resolved: ResolvedRecipe, facts: dict[str, Any], run: Run) -> CandidateResult:
     training, prompt = resolved.recipe.training_of(run.candidate), resolved.recipe.prompt_of(run.candidate)
     best = best_look(run)
     assert training.learning_rate is not None  # training_of() has filled it in
     return CandidateResult(
         candidate=run.number,
         seed=training.seed,
-        num_tokens=prompt.num_tokens,
+        num_tokens=resolved.recipe.num_tokens(len(facts["answers"]), run.candidate),
         learning_rate=training.learning_rate,
         init=prompt.init.method,
         steps=run.loop.step,

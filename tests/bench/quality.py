@@ -124,7 +124,7 @@ def ours(
     def logits(batch: Batch, tokens: Tensor | None) -> Tensor:
         return head(strategy.hidden(strategy.prefix(trained.module.prompt()), batch), tokens)
 
-    noise = InputNoise.of(task.encoded.encoder, trained.training)
+    noise = InputNoise.of(task.encoded.encoder, job.input_noise, seed)
     return Method(trained.module, trained.optimiser, trained.training, logits, noise)
 
 
@@ -168,16 +168,10 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
     return Method(model, torch.optim.AdamW(named_groups(_trainable(model)), weight_decay=0.0), training, logits)
 
 
-def for_many_labels(task: Task, steps: int) -> dict[str, object]:
-    """As the packaged recipe `banking77`, but for noise where rows are not read often enough to be learned by heart."""
-    readings = steps * BATCH / len(task.train)
-    return {"optimiser": "soap_whitened", "input_noise": 0.1 if readings >= 5 else 0.0}
-
-
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
     "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
     "ours, deep, for many labels": lambda base, task, tokens, steps, seed: ours(
-        base, task, steps, seed, for_many_labels(task, steps), kind="deep", num_tokens=2 * tokens
+        base, task, steps, seed, {"optimiser": "soap_whitened"}, kind="deep", num_tokens=2 * tokens
     ),
     "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(

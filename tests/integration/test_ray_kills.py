@@ -21,6 +21,8 @@ from tests.variations import resolved_with
 
 VICTIMS = ("rank 0", "rank 1", "controller", "node")
 MOMENTS = ("start", "while writing", "mid-step", "right after")
+NODE_SECONDS = 300
+"""Longer than a busy machine needs to start a node."""
 TRAINING = "num_workers: 2, steps: 600, validate_every_steps: 10"
 pytestmark = pytest.mark.slow
 
@@ -44,7 +46,9 @@ class Place:
             self.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         except Exception as error:  # it is up later: Ray gives a node 30 s to start, whatever the machine is busy with
             print(f"waiting for a node: {error}")
+        end = time.monotonic() + NODE_SECONDS
         while self.num_nodes < expected:
+            assert time.monotonic() < end, f"no node within {NODE_SECONDS} s"
             time.sleep(0.1)
 
     @property

@@ -24,6 +24,8 @@ RUNS_FOR_EVER = {"softprompt ui": "http://127.0.0.1:5000/health"}
 """Commands that end with Ctrl-C, and where they answer meanwhile."""
 HEAVY = ("softprompt run my-recipe.yaml",)
 """A minute each, and another test's business too: by default they are left out."""
+OTHER_TESTS = {"cluster.md": "tests/cluster", "promotion.md": "tests/integration/release/test_gitops.py"}
+"""Pages that need a cluster or a Git repository from their first line to their last, and what does the same there."""
 ELSEWHERE = ("banking77", "helm", "kubectl", "make")
 """Commands with these words need other data, a cluster, or would run this test again; other tests cover them."""
 
@@ -120,8 +122,7 @@ def test_commands_of_readme_run(place):
 
 
 @pytest.mark.slow
-# What cluster.md says needs a cluster from its first line to its last; tests/cluster does the same.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "cluster.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in OTHER_TESTS], ids=lambda page: page.name)
 def test_commands_of_a_page_run_one_after_the_other(page, place):
     _run_commands(page, place, heavy=True)
 

@@ -38,6 +38,21 @@ def test_defaults_are_filled_in():
     assert recipe.gates[0].name == "accuracy_at_least_0.8"
 
 
+@pytest.mark.parametrize(
+    ("kind", "num_labels", "num_tokens"),
+    [("deep", 0, 20), ("deep", 10, 20), ("deep", 11, 22), ("deep", 64, 128), ("deep", 1000, 128), ("shallow", 77, 100)],
+)
+def test_a_recipe_that_names_no_length_gets_one_by_its_labels(kind, num_labels, num_tokens):
+    text = GOOD.replace("  num_tokens: 20\n", "").replace("kind: deep", f"kind: {kind}")
+    assert read(text).num_tokens(num_labels, Candidate()) == num_tokens
+    assert read(text).num_tokens(num_labels, Candidate(num_tokens=5)) == 5
+    assert read(GOOD).num_tokens(num_labels, Candidate()) == 20
+    full = read(text).in_full(num_labels)
+    assert (full.prompt.num_tokens, full.training.warmup_steps) == (num_tokens, 30)
+    assert (full.training.optimiser, full.training.learning_rate) == {"deep": ("soap", 0.12), "shallow": ("adamw", 1.0)}[kind]
+    assert full.model_dump(exclude={"prompt", "training"}) == read(text).model_dump(exclude={"prompt", "training"})
+
+
 def test_the_rate_is_the_candidates_the_trainings_or_the_kinds():
     deep, shallow = read(GOOD), read(GOOD.replace("kind: deep", "kind: shallow"))
     assert [recipe.training_of(Candidate()).learning_rate for recipe in (deep, shallow)] == [0.12, 1.0]

@@ -7,8 +7,7 @@ import torch
 
 from softprompt.engine.batches import Example
 from softprompt.engine.encoding import TextEncoder
-from softprompt.recipe.training import TrainingSpec
-from softprompt.tuning.input_noise import InputNoise
+from softprompt.tuning.input_noise import InputNoise, share_of
 from softprompt.tuning.loop import LoopState, Trained, run_loop
 from softprompt.tuning.workers import Workers
 from tests.variations import job_with
@@ -51,7 +50,7 @@ def test_a_row_of_nothing_but_its_template_stays(input_ids):
 
 def test_of_a_template_its_beginning_and_end_are_kept(job):
     encoder = TextEncoder(job.base.text, "Message of a customer: {text}\nAnswer:")
-    noise = InputNoise.of(encoder, TrainingSpec(input_noise=0.1, seed=7))
+    noise = InputNoise.of(encoder, 0.1, seed=7)
     assert noise is not None
     assert (noise.share, noise.seed) == (0.1, 7)
     ids = encoder.input_ids({"text": "red and blue"})
@@ -59,7 +58,7 @@ def test_of_a_template_its_beginning_and_end_are_kept(job):
     assert kept[0].endswith("Message of a customer:")
     assert kept[1] == "\nAnswer:"
     assert noise.special == set(encoder.tokenizer.all_special_ids)
-    assert InputNoise.of(encoder, TrainingSpec()) is None
+    assert InputNoise.of(encoder, 0.0, seed=7) is None
 
 
 def test_a_conversations_markers_are_no_words():
@@ -69,6 +68,30 @@ def test_a_conversations_markers_are_no_words():
     read = noise([row], 0).pop().input_ids
     assert [place for place, token in enumerate(read) if token == SPECIAL] == [2, 5]
     assert read != row.input_ids
+
+
+@pytest.mark.parametrize(
+    ("kind", "task", "asked", "num_rows", "share"),
+    [
+        ("deep", "classification", None, 100, 0.1),
+        ("deep", "classification", None, 101, 0),
+        ("shallow", "classification", None, 100, 0),
+        ("deep", "generation", None, 100, 0),
+        ("deep", "classification", 0.0, 100, 0),
+        ("shallow", "generation", 0.3, 1000, 0.3),
+    ],
+)
+def test_where_rows_can_be_learned_by_heart_there_is_noise_unless_the_recipe_says_otherwise(
+    resolved, kind, task, asked, num_rows, share
+):
+    changes = {
+        "prompt": {"kind": kind},
+        "task": {"type": task},
+        "training": {"steps": 50, "batch_size": 10, "input_noise": asked},
+    }
+    recipe = resolved.recipe
+    changed = {part: getattr(recipe, part).model_copy(update=update) for part, update in changes.items()}
+    assert share_of(recipe.model_copy(update=changed), num_rows) == share
 
 
 def train(job, state=None, report=lambda state: None):
