@@ -30,6 +30,9 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         The first worker's last `checkpoint`, or the `error` that trying again would only repeat.
+
+    Raises:
+        ServiceUnavailable: Another try may end better: the storage did not answer, or another worker is gone.
     """
     import ray.train.torch
 
@@ -40,6 +43,7 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.set_device(device)  # where NCCL exchanges objects
     job, refusal = _job(config, str(device))
     workers = Workers.current(job.recipe.training.num_shards if job else 0)
+    _check_nobody_is_gone(workers, ray.train.get_context().get_world_size())
     # One that cannot load must not leave the others waiting for its gradient.
     if refusal := workers.first(refusal):
         return {"error": refusal}
@@ -50,6 +54,17 @@ def train_worker(config: dict[str, Any]) -> dict[str, Any]:
         raise  # another try may find the storage in better health
     except SoftpromptError as error:
         return {"error": _plain(error)}
+
+
+def _check_nobody_is_gone(workers: Workers, expected: int) -> None:
+    """Refuse to go on alone: Ray Train takes the process group down when a worker dies, and those that are left must end, too.
+
+    One that took itself for the only worker would train on, and its checkpoints would be resumed from.
+    """
+    if workers.count != expected:
+        raise ServiceUnavailable(
+            "A worker of the training is gone.", where="Ray Train", expected=f"{expected} workers", actual=str(workers.count)
+        )
 
 
 def _job(config: dict[str, Any], device: str) -> tuple[Job | None, list[Any] | None]:

@@ -24,7 +24,7 @@ RUNS_FOR_EVER = {"softprompt ui": "http://127.0.0.1:5000/health"}
 """Commands that end with Ctrl-C, and where they answer meanwhile."""
 HEAVY = ("softprompt run my-recipe.yaml",)
 """A minute each, and another test's business too: by default they are left out."""
-OTHER_TESTS = {"cluster.md": "tests/cluster", "promotion.md": "tests/integration/release/test_gitops.py"}
+OTHER_TESTS = {"cluster.md": "tests/cluster", "promotion.md": "tests/integration/release/test_promotion_guide.py"}
 """Pages that need a cluster or a Git repository from their first line to their last, and what does the same there."""
 ELSEWHERE = ("banking77", "helm", "kubectl", "make")
 """Commands with these words need other data, a cluster, or would run this test again; other tests cover them."""

@@ -4,12 +4,15 @@ Several workers, and one in a Ray: tests/integration/test_ray_train.py.
 """
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray.train
 import torch
 
 from softprompt.base_model import visible_device
+from softprompt.errors import ServiceUnavailable
 from softprompt.ray_session import ray_is_there
 from softprompt.tuning import ray_train
 from softprompt.tuning.checkpoint_store import CheckpointStore
@@ -32,8 +35,6 @@ def test_one_worker_trains_in_this_process_and_starts_no_ray(train, monkeypatch,
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     threads = torch.get_num_threads()
     spy, state, facts = train("here")
-    import ray
-
     assert not ray.is_initialized()
     assert (state.steps_done, facts["num_workers"]) == (6, 1)
     assert {note["pid"] for note in spy.notes("looks")} == {os.getpid()}
@@ -68,6 +69,16 @@ def test_interrupted_it_goes_on_from_its_last_checkpoint_to_the_same_bits(train,
     spy, state, _ = train("cut", 1)
     assert [list(spy.losses()), len(spy.notes("looks"))] == [[4, 5, 6], 1]
     assert np.array_equal(state.winner.loop.best_values, whole.winner.loop.best_values)
+
+
+def test_a_worker_that_is_left_without_the_others_does_not_train_on(train, tmp_path, monkeypatch):
+    """Ray Train takes the process group down when another worker dies; without one a worker looks like the only one."""
+    context = SimpleNamespace(get_world_size=lambda: 2, get_local_world_size=lambda: 2, get_world_rank=lambda: 0)
+    monkeypatch.setattr(ray.train, "get_context", lambda: context)
+    with pytest.raises(ServiceUnavailable) as refused:
+        train("left")
+    assert (refused.value.expected, refused.value.actual) == ("2 workers", "1")
+    assert not list((tmp_path / "storage").rglob("checkpoint-*"))
 
 
 def test_a_ray_that_is_named_is_used(monkeypatch):
