@@ -169,9 +169,9 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
-    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep", num_tokens=tokens),
-    "ours, deep, for many labels": lambda base, task, tokens, steps, seed: ours(
-        base, task, steps, seed, {"optimiser": "soap_whitened"}, kind="deep", num_tokens=2 * tokens
+    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep"),
+    "ours, deep, soap_whitened": lambda base, task, tokens, steps, seed: ours(
+        base, task, steps, seed, {"optimiser": "soap_whitened"}, kind="deep"
     ),
     "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
@@ -204,7 +204,7 @@ class Cell:
 
 
 TASKS = {"ten intents": (TEN, 20), "all 77": ((), 64)}
-"""Labels, and prompt tokens P."""
+"""Labels, and tokens of stock PEFT's prompts; ours have what a recipe gives them that names none."""
 LONGEST = tuple(name for name in METHODS if not name.startswith("PEFT"))
 """Methods that are trained for 3,000 steps, too."""
 
