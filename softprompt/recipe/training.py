@@ -16,7 +16,7 @@ FairnessMethod = Literal["gap", "adversary"]
 Count = Annotated[int, Field(ge=1, le=1024)]
 
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
-OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap"}
+OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap_whitened"}
 """What was best on Banking77 (docs/tuning-log.md)."""
 FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
 """What halved the gap on tickets with a planted one (docs/fairness.md)."""
@@ -83,8 +83,8 @@ class TrainingSpec(Document):
     optimiser: Optimiser | None = None
     """`adamw` (Loshchilov & Hutter 2019), `adafactor` (Shazeer & Stern 2018), which keeps less state, `soap` (Vyas et al.
     2024), Adam in the basis of each head's gradients, or `soap_whitened`, which moves keys further along directions in which
-    queries vary little, and leaves out what the batch at hand disagrees with: better for many labels on a base that knows the
-    language, no better on a tiny one (docs/tuning-log.md). Default: `soap` for a deep prompt, `adamw` for a shallow one."""
+    queries vary little, and leaves out what the batch at hand disagrees with: better on a base that knows the language, no better
+    on a tiny one (docs/tuning-log.md). Default: `soap_whitened` for a deep prompt, `adamw` for a shallow one."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Peak learning rate, relative to the size of the vectors that are trained: 0.1 moves each number by about a tenth of what
     is usual there, a step. Default: 1 for a shallow prompt; 0.12 for the keys of a deep one, whose values move three times
