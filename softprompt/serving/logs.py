@@ -37,8 +37,8 @@ class Readable(logging.Formatter):
 
 
 def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """What a record has beyond every record's."""
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    """What a record has beyond every record's; an underscore marks what a library hangs on all of them, such as Ray's clock."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD and not key.startswith("_")}
 
 
 def log_to_standard_error(*, as_json: bool) -> None:

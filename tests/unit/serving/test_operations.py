@@ -284,8 +284,9 @@ def test_traces_go_on_from_the_clients_and_hold_no_texts(channel):
 
 def test_log_lines_are_json_with_their_facts():
     record = logging.getLogger("softprompt.x").makeRecord(
-        "softprompt.x", logging.INFO, "f", 1, "request", (), None, extra={"id": "a"}
+        "softprompt.x", logging.INFO, "f", 1, "request", (), None, extra={"id": "a", "_ray_timestamp_ns": 1}
     )
     document = json.loads(JsonLines().format(record))
     assert (document["message"], document["id"], document["level"]) == ("request", "a", "info")
+    assert set(document) == {"time", "level", "logger", "message", "id"}
     assert Readable().format(record).endswith("request id=a")
