@@ -284,7 +284,7 @@ def test_traces_go_on_from_the_clients_and_hold_no_texts(channel):
 
 def test_log_lines_are_json_with_their_facts():
     record = logging.getLogger("softprompt.x").makeRecord(
-        "softprompt.x", logging.INFO, "f", 1, "request", (), None, extra={"id": "a", "_ray_timestamp_ns": 1}
+        "softprompt.x", logging.INFO, "f", 1, "request", (), None, extra={"id": "a", "_clock": 1}
     )
     document = json.loads(JsonLines().format(record))
     assert (document["message"], document["id"], document["level"]) == ("request", "a", "info")
