@@ -117,9 +117,8 @@ class Recipe(Document):
         return candidate.num_tokens or self.prompt.num_tokens or usual_num_tokens(self.prompt.kind, num_labels)
 
     def prompt_of(self, candidate: Candidate) -> PromptSpec:
-        """The prompt's shape and start with a candidate's wishes."""
-        given = {"num_tokens": candidate.num_tokens, "init": candidate.init}
-        return self.prompt.model_copy(update={key: value for key, value in given.items() if value is not None})
+        """The prompt with a candidate's start; its length is told by `num_tokens`, which has to know the labels."""
+        return self.prompt.model_copy(update={"init": candidate.init or self.prompt.init})
 
     def in_full(self, num_labels: int) -> "Recipe":
         """The recipe with numbers where it leaves them to defaults: prompt tokens, optimiser, learning rate, warm-up."""

@@ -8,7 +8,6 @@ from softprompt.documents import Document
 from softprompt.names import PromptKind, Text
 
 Reparameterisation = Literal["none", "residual", "mlp"]
-TOKENS_A_LABEL = 2
 
 
 def usual_num_tokens(kind: PromptKind, num_labels: int) -> int:
@@ -18,7 +17,7 @@ def usual_num_tokens(kind: PromptKind, num_labels: int) -> int:
         kind: Of the prompt.
         num_labels: Answers of a closed set; 0 where they are open.
     """
-    return 100 if kind == "shallow" else min(max(20, TOKENS_A_LABEL * num_labels), 128)
+    return 100 if kind == "shallow" else min(max(20, 2 * num_labels), 128)
 
 
 class FrequentTokensInit(Document):

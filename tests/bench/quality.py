@@ -35,7 +35,6 @@ from softprompt.engine.encoding import answers_for
 from softprompt.engine.head import Head
 from softprompt.engine.strategy import choose_strategy
 from softprompt.engine.task import EncodedTask
-from softprompt.names import PromptKind
 from softprompt.recipe import Recipe
 from softprompt.recipe.training import Candidate, TrainingSpec
 from softprompt.release.durable import open_lock, try_lock, unlock
@@ -112,9 +111,10 @@ class Method:
     noise: InputNoise | None = None
 
 
-def ours(base: FrozenBase, task: Task, steps: int, seed: int, kind: PromptKind) -> Method:
-    """softprompt with a kind of prompt, and everything else as a recipe that does not name it has it."""
-    recipe = _recipe(steps, seed, kind)
+def ours(base: FrozenBase, task: Task, steps: int, seed: int, **prompt: object) -> Method:
+    """softprompt with a recipe's prompt as given, and everything else as a recipe that does not name it has it."""
+    recipe = _recipe(steps, seed, prompt)
+    kind = recipe.prompt.kind
     job = Job(recipe, base, task.encoded, _on_disk(task.train), [])
     state = LoopState.begin(job, Candidate())
     trained, strategy, head = Trained.at(job, 0, Candidate(), state), choose_strategy(base, kind), Head(base)
@@ -132,7 +132,7 @@ def _on_disk(examples: list[Example]) -> TokenisedRows:
         return TokenisedRows(Path(folder) / "rows")
 
 
-def _recipe(steps: int, seed: int, kind: PromptKind) -> Recipe:
+def _recipe(steps: int, seed: int, prompt: dict[str, object]) -> Recipe:
     return Recipe.model_validate(
         {
             "schema_version": 1,
@@ -141,7 +141,7 @@ def _recipe(steps: int, seed: int, kind: PromptKind) -> Recipe:
             "base_model": {"uri": "reference-base"},
             "dataset": {"uri": "banking77.csv", "target_column": "category"},
             "task": {"type": "classification", "template": TEMPLATE},
-            "prompt": {"kind": kind},
+            "prompt": prompt,
             "training": {"steps": steps, "seed": seed, "batch_size": BATCH},
             "gates": ({"metric": "accuracy", "at_least": 0.5},),
         }
@@ -167,8 +167,8 @@ def stock(base: FrozenBase, config: object | None, steps: int, seed: int, rate: 
 
 
 METHODS: dict[str, Callable[[FrozenBase, Task, int, int, int], Method]] = {
-    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, "deep"),
-    "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, "shallow"),
+    "ours, deep": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="deep"),
+    "ours, shallow": lambda base, task, tokens, steps, seed: ours(base, task, steps, seed, kind="shallow"),
     "PEFT prompt tuning": lambda base, task, tokens, steps, seed: stock(
         base, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=tokens), steps, seed, 3e-2
     ),

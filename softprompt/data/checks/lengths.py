@@ -26,14 +26,12 @@ class Lengths:
 
     Attributes:
         context_tokens: The base's context.
-        num_prompt_tokens: Of the longest candidate.
         room: What the prompt leaves of it.
         rows: Places in the table of the rows of the sample.
         tokens: `[rows]` their tokens.
     """
 
     context_tokens: int
-    num_prompt_tokens: int
     room: int
     rows: Rows
     tokens: NDArray[np.int32]
@@ -81,7 +79,7 @@ def measure_lengths(data: Examined, text_side: TextSide) -> tuple[Lengths, list[
     """Count the tokens of a sample and of every row that might not fit."""
     counter = TokenCounter(data, text_side)
     sample = data.sample(data.rows_of(), data.recipe.dataset.limits.sample_rows)
-    lengths = Lengths(text_side.context_tokens, counter.num_prompt_tokens, counter.room, sample, counter.count(sample))
+    lengths = Lengths(text_side.context_tokens, counter.room, sample, counter.count(sample))
     return lengths, list(_too_long(data, counter, lengths))
 
 
@@ -94,7 +92,7 @@ def _too_long(data: Examined, counter: TokenCounter, lengths: Lengths) -> Iterat
     lost = 1 - counter.room * len(too_long) / tokens.sum()
     message = (
         f"{rows_that(len(too_long), 'does', 'do')} not fit: the base model's context of {lengths.context_tokens:,} tokens less "
-        f"{lengths.num_prompt_tokens} prompt tokens leaves {counter.room:,} for text and answer. Cut to fit, "
+        f"{counter.num_prompt_tokens} prompt tokens leaves {counter.room:,} for text and answer. Cut to fit, "
         f"{lost:.0%} of these tokens would be lost. Shorten them or lower prompt.num_tokens."
     )
     told = dict(zip(too_long.tolist(), tokens.tolist(), strict=True))

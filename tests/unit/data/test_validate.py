@@ -102,6 +102,14 @@ def test_text_beyond_the_context_is_refused_with_the_arithmetic(tmp_path, llama_
     assert "tokens" in message
 
 
+def test_the_longest_candidate_leaves_the_least_room(tmp_path, llama_directory):
+    rows = colour_rows()
+    rows[3]["text"] = "ruby " * 30
+    candidates = "training: {candidates: [{num_tokens: 3}, {num_tokens: 9}], "
+    message = refusal(tmp_path, llama_directory, rows, edit=lambda recipe: recipe.replace("training: {", candidates))
+    assert "context of 64 tokens less 9 prompt tokens leaves 55" in message
+
+
 def test_one_label_is_no_choice(tmp_path, llama_directory):
     rows = [row | {"colour": "red"} for row in colour_rows()]
     assert "1 different labels; a choice needs two" in refusal(tmp_path, llama_directory, rows)
