@@ -81,7 +81,7 @@ def start_run(
         if place and (begun := mlflow.search_runs([experiment], f"tags.`{PLACE_TAG}` = '{sha256_hex(place.encode())}'")):
             return str(begun[0].info.run_id)
         run = mlflow.create_run(experiment, run_name=f"{recipe.name} {recipe.prompt.kind}")
-        settings = recipe.in_full(len(dataset.labels)).model_dump(mode="json")
+        settings = recipe.in_full(len(dataset.labels), dataset.num_rows["train"]).model_dump(mode="json")
         params = [Param(key, value[:MOST_PARAM_CHARACTERS]) for key, value in _flat(settings)]
         tags = [RunTag(f"softprompt.{key}", value) for key, value in _identity(resolved, dataset).items()]
         metrics = [Metric(f"validate_dataset/{key}", float(value), 0, 0) for key, value in _dataset_numbers(dataset).items()]

@@ -1,5 +1,8 @@
 """A prompt as a torch module: the only parameters that training changes."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from softprompt.names import PromptKind
@@ -45,3 +48,8 @@ class SoftPrompt(nn.Module):
         """A copy of the vectors for a prompt file."""
         array: Float32Array = self.values.detach().cpu().numpy().copy()
         return array
+
+
+def join_prompts(prompts: Sequence[SoftPrompt]) -> SoftPrompt:
+    """The tokens of prompts of one kind, one prompt behind the other."""
+    return SoftPrompt(torch.cat([prompt.values for prompt in prompts], dim=0 if prompts[0].kind == "shallow" else 2))

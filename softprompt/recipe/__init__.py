@@ -21,8 +21,10 @@ from softprompt.recipe.prompt import PromptSpec, usual_num_tokens
 from softprompt.recipe.task import TaskSpec
 from softprompt.recipe.training import (
     FAIRNESS_WEIGHTS,
+    INPUT_NOISE,
     LEARNING_RATES,
     OPTIMISERS,
+    READINGS_BY_HEART,
     Candidate,
     FairnessSpec,
     Loss,
@@ -120,10 +122,19 @@ class Recipe(Document):
         """The prompt with a candidate's start; its length is told by `num_tokens`, which has to know the labels."""
         return self.prompt.model_copy(update={"init": candidate.init or self.prompt.init})
 
-    def in_full(self, num_labels: int) -> "Recipe":
-        """The recipe with numbers where it leaves them to defaults: prompt tokens, optimiser, learning rate, warm-up."""
+    def input_noise(self, num_rows: int) -> float:
+        """Share of an input's tokens that are replaced at each reading, in a training over so many rows."""
+        training = self.training
+        if training.input_noise is not None:
+            return training.input_noise
+        by_heart = self.prompt.kind == "deep" and training.steps * training.batch_size >= READINGS_BY_HEART * num_rows
+        return INPUT_NOISE if by_heart and self.task.type == "classification" else 0.0
+
+    def in_full(self, num_labels: int, num_rows: int) -> "Recipe":
+        """The recipe as it trains so many rows of so many labels: prompt tokens, optimiser, rate, warm-up and noise filled in."""
         prompt = self.prompt.model_copy(update={"num_tokens": self.num_tokens(num_labels, Candidate())})
-        return self.model_copy(update={"prompt": prompt, "training": self.training_of(Candidate())})
+        training = self.training_of(Candidate()).model_copy(update={"input_noise": self.input_noise(num_rows)})
+        return self.model_copy(update={"prompt": prompt, "training": training})
 
     @property
     def input_columns(self) -> tuple[str, ...]:

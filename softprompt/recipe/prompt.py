@@ -49,15 +49,15 @@ class TextInit(Document):
 
 
 class PromptInit(Document):
-    """Start from another prompt of the same base model and kind (SPoT, Vu 2022)."""
+    """Start from another prompt of the same base model and kind (Vu 2022); a shorter one is filled up with frequent tokens."""
 
     method: Literal["prompt"]
     uri: Text
     """Directory of a prompt file, or of a prompt that stock PEFT saved; or a published prompt's manifest in its store,
     `s3://BUCKET/blobs/sha256/DIGEST`."""
     any_base: bool = False
-    """A prompt file of another base model will do: its numbers are taken where kind, length and widths agree. Where they do not,
-    training starts from frequent tokens."""
+    """A prompt file of another base model will do: its numbers are taken where kind and widths agree and it is not longer. Where
+    not, training starts from frequent tokens."""
 
 
 class RandomInit(Document):

@@ -18,6 +18,10 @@ Count = Annotated[int, Field(ge=1, le=1024)]
 LEARNING_RATES: dict[PromptKind, float] = {"shallow": 1.0, "deep": 0.12}
 OPTIMISERS: dict[PromptKind, Optimiser] = {"shallow": "adamw", "deep": "soap_whitened"}
 """What was best on Banking77 (docs/tuning-log.md)."""
+INPUT_NOISE = 0.1
+READINGS_BY_HEART = 5
+"""A row that is read so often can be learned by heart by a deep prompt; a shallow one on a small base learns too slowly for that,
+and a generation may copy what it reads (docs/tuning-log.md)."""
 FAIRNESS_WEIGHTS: dict[FairnessMethod, float] = {"gap": 3.0, "adversary": 1.0}
 """What halved the gap on tickets with a planted one (docs/fairness.md)."""
 

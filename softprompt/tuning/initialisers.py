@@ -17,7 +17,7 @@ from softprompt.base_model import FrozenBase
 from softprompt.data.tokens import TokenisedRows
 from softprompt.engine.batches import Example
 from softprompt.engine.fit import check_fit, fitting_prompt
-from softprompt.engine.prompts import SoftPrompt
+from softprompt.engine.prompts import SoftPrompt, join_prompts
 from softprompt.engine.real_tokens import base_shape, token_values
 from softprompt.engine.rotary import holds_still
 from softprompt.engine.task import EncodedTask
@@ -51,12 +51,12 @@ def initial_prompt(
         InvalidRecipe: The initialiser cannot give such a prompt.
         FingerprintMismatch: `init` names a prompt of another base, and does not say that any will do.
     """
-    if init.method == "prompt" and not init.any_base:
-        return from_prompt(base, fetch_prompt(init.uri)[0], kind, num_tokens)
     if init.method == "prompt":
-        if prompt := from_any_base(base, fetch_prompt(init.uri)[0], kind, num_tokens):
-            return prompt
-        init = FrequentTokensInit()
+        read = from_any_base if init.any_base else from_prompt
+        start = read(base, fetch_prompt(init.uri)[0], kind, num_tokens)
+        missing = num_tokens - (start.num_tokens if start else 0)
+        filling = initial_prompt(base, task, examples, kind, missing, FrequentTokensInit(), seed) if missing else None
+        return join_prompts([part for part in (start, filling) if part])
     generator = torch.Generator().manual_seed(seed)
     if init.method == "random":
         return without_places(base, examples, from_random(base, kind, num_tokens, generator))
@@ -137,7 +137,7 @@ def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens:
     """Another prompt's values (SPoT, Vu et al. 2022): a prompt file of the same base, or a stock PEFT checkpoint that fits it.
 
     Raises:
-        InvalidRecipe: It is of another kind or length.
+        InvalidRecipe: It is of another kind, or longer.
         FingerprintMismatch: It is of another base.
         VerificationFailed: It does not verify, cannot come from this base, or PEFT saved something that is not known here.
     """
@@ -147,12 +147,13 @@ def from_prompt(base: FrozenBase, directory: Path, kind: PromptKind, num_tokens:
         prompt = SoftPrompt(values)
     else:
         prompt = fitting_prompt(base, PromptFile.read(directory))
-    if (prompt.kind, prompt.num_tokens) != (kind, num_tokens):
+    if prompt.kind != kind or prompt.num_tokens > num_tokens:
         raise InvalidRecipe(
-            "prompt.init names a prompt of another shape.",
+            "prompt.init names a prompt of another kind, or a longer one.",
             where=str(directory),
-            expected=f"{kind}, {num_tokens} tokens",
+            expected=f"{kind}, at most {num_tokens} tokens",
             actual=f"{prompt.kind}, {prompt.num_tokens} tokens",
+            hint=f"prompt: {{kind: {prompt.kind}, num_tokens: {prompt.num_tokens}}} would start from it.",
         )
     return prompt
 
@@ -167,7 +168,7 @@ def from_any_base(base: FrozenBase, directory: Path, kind: PromptKind, num_token
     """
     file = PromptFile.read(directory)
     shown = f"prompt {file.digest[:12]}"
-    if (file.manifest.kind, file.manifest.num_tokens) != (kind, num_tokens):
+    if file.manifest.kind != kind or file.manifest.num_tokens > num_tokens:
         found = f"{file.manifest.kind}, {file.manifest.num_tokens} tokens"
         tell(STEP, f"{shown} does not fit ({found}); starting from frequent tokens", start="frequent_tokens")
         return None

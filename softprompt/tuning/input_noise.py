@@ -12,21 +12,6 @@ from itertools import takewhile
 
 from softprompt.engine.batches import Example
 from softprompt.engine.encoding import TextEncoder
-from softprompt.recipe import Recipe
-
-USUAL_SHARE = 0.1
-READINGS = 5
-"""A row that is read so often can be learned by heart by a deep prompt; a shallow one on a small base learns too slowly for that,
-and a generation may copy what it reads (docs/tuning-log.md)."""
-
-
-def share_of(recipe: Recipe, num_rows: int) -> float:
-    """Share of tokens that are replaced in a training over so many rows: as the recipe says, else as usual for its kind."""
-    training = recipe.training
-    if training.input_noise is not None:
-        return training.input_noise
-    learns_by_heart = recipe.prompt.kind == "deep" and training.steps * training.batch_size >= READINGS * num_rows
-    return USUAL_SHARE if learns_by_heart and recipe.task.type == "classification" else 0.0
 
 
 @dataclass(frozen=True)

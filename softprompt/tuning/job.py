@@ -27,7 +27,6 @@ from softprompt.recipe.training import Candidate
 from softprompt.resolve import ResolvedRecipe
 from softprompt.tuning.groups import Groups
 from softprompt.tuning.initialisers import initial_prompt, trained_numbers
-from softprompt.tuning.input_noise import share_of
 from softprompt.tuning.workers import Workers
 
 VALUES_RATE = 3.0
@@ -107,7 +106,7 @@ class Job:
     @property
     def input_noise(self) -> float:
         """Share of a training row's tokens that are replaced at each reading."""
-        return share_of(self.recipe, len(self.train))
+        return self.recipe.input_noise(len(self.train))
 
     @property
     def candidates(self) -> tuple[Candidate, ...]:

@@ -47,10 +47,10 @@ def test_a_recipe_that_names_no_length_gets_one_by_its_labels(kind, num_labels, 
     assert read(text).num_tokens(num_labels, Candidate()) == num_tokens
     assert read(text).num_tokens(num_labels, Candidate(num_tokens=5)) == 5
     assert read(GOOD).num_tokens(num_labels, Candidate()) == 20
-    full = read(text).in_full(num_labels)
+    full = read(text).in_full(num_labels, 1000)
     assert (full.prompt.num_tokens, full.training.warmup_steps) == (num_tokens, 30)
-    usual = {"deep": ("soap_whitened", 0.12), "shallow": ("adamw", 1.0)}
-    assert (full.training.optimiser, full.training.learning_rate) == usual[kind]
+    usual = {"deep": ("soap_whitened", 0.12, 0.1), "shallow": ("adamw", 1.0, 0.0)}
+    assert (full.training.optimiser, full.training.learning_rate, full.training.input_noise) == usual[kind]
     assert full.model_dump(exclude={"prompt", "training"}) == read(text).model_dump(exclude={"prompt", "training"})
 
 

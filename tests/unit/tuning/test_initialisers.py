@@ -134,8 +134,20 @@ def test_a_prompt_of_another_base_or_shape_is_refused(job, tmp_path):
     with pytest.raises(FingerprintMismatch):
         start(job, PromptInit(method="prompt", uri=(tmp_path / "other").as_uri()))
     prompt_file(fingerprint=job.base.fingerprint, width=32, num_tokens=5).write(tmp_path / "longer")
-    with pytest.raises(InvalidRecipe, match="another shape"):
+    with pytest.raises(InvalidRecipe, match="a longer one") as caught:
         start(job, PromptInit(method="prompt", uri=(tmp_path / "longer").as_uri()))
+    assert "num_tokens: 5" in caught.value.hint
+
+
+@pytest.mark.parametrize("any_base", [False, True])
+@pytest.mark.parametrize("kind", ["shallow", "deep"])
+def test_a_shorter_prompt_is_filled_up_with_frequent_tokens(job, tmp_path, kind, any_base):
+    short = from_random(job.base, kind, 3, torch.Generator().manual_seed(1))
+    PromptFile.build(short.to_array(), **_same(prompt_file(fingerprint=job.base.fingerprint))).write(tmp_path / "short")
+    init = PromptInit(method="prompt", uri=(tmp_path / "short").as_uri(), any_base=any_base)
+    first, filling = start(job, init, kind, num_tokens=7).values.split([3, 4], dim=0 if kind == "shallow" else 2)
+    assert torch.equal(first, short.values)
+    assert torch.equal(filling, start(job, FrequentTokensInit(), kind, num_tokens=4).values)
 
 
 def test_any_base_takes_the_numbers_of_a_prompt_of_another_base_where_they_fit(job, tmp_path, capsys):

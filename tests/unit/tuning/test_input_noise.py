@@ -7,7 +7,7 @@ import torch
 
 from softprompt.engine.batches import Example
 from softprompt.engine.encoding import TextEncoder
-from softprompt.tuning.input_noise import InputNoise, share_of
+from softprompt.tuning.input_noise import InputNoise
 from softprompt.tuning.loop import LoopState, Trained, run_loop
 from softprompt.tuning.workers import Workers
 from tests.variations import job_with
@@ -91,7 +91,7 @@ def test_where_rows_can_be_learned_by_heart_there_is_noise_unless_the_recipe_say
     }
     recipe = resolved.recipe
     changed = {part: getattr(recipe, part).model_copy(update=update) for part, update in changes.items()}
-    assert share_of(recipe.model_copy(update=changed), num_rows) == share
+    assert recipe.model_copy(update=changed).input_noise(num_rows) == share
 
 
 def train(job, state=None, report=lambda state: None):
