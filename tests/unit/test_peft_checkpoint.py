@@ -362,10 +362,10 @@ def test_a_lora_checkpoint_is_no_prompt(tmp_path):
         from_prompt(base, tmp_path, "shallow", 5)
 
 
-def test_another_kind_or_length_than_the_recipe_asks_for_is_refused(tmp_path):
+def test_another_kind_than_the_recipe_asks_for_or_a_longer_one_is_refused(tmp_path):
     base = tiny_base("llama")
     directory = written(tmp_path / "peft", base)
     assert from_prompt(base, directory, "deep", 5).num_tokens == 5
     for kind, num_tokens in (("shallow", 5), ("deep", 4)):
-        with pytest.raises(InvalidRecipe, match="another shape"):
+        with pytest.raises(InvalidRecipe, match="a longer one"):
             from_prompt(base, directory, kind, num_tokens)
