@@ -5,11 +5,16 @@ outputs are paths, and everything else stands in the request, which travels as o
 by it: scipy, plots and models take seconds to load.
 """
 
+import gc
 from collections.abc import Callable
 from functools import partial
 
 from softprompt.artifact import PromptFile
 from softprompt.step_request import Files, HeavyStep, StepRequest
+
+GARBAGE_THRESHOLDS = (200_000, 50, 100)
+"""How many new objects make Python look for garbage. The libraries of a step make half a million that stay; looking through them
+after every 700, as is usual, is a seventh of a short step's time (docs/field-notes.md)."""
 
 
 def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:
@@ -23,6 +28,7 @@ def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:
     Raises:
         SoftpromptError: What the step's function raises.
     """
+    gc.set_threshold(*GARBAGE_THRESHOLDS)
     _WORK[request.step](request, inputs, outputs)
 
 

@@ -5,20 +5,23 @@ import pytest
 from softprompt.data.validate import validate_dataset
 from softprompt.resolve import resolve_recipe
 from softprompt.tuning.job import Job
-from tests.builders import write_recipe
+from tests.builders import colour_rows, write_jsonl, write_recipe
 
 
-@pytest.fixture
-def resolved(tmp_path, llama_directory, colours):
+@pytest.fixture(scope="session")
+def resolved(tmp_path_factory, llama_directory):
     """The colours recipe, resolved."""
-    return resolve_recipe(str(write_recipe(tmp_path / "recipe.yaml", llama_directory, colours)))
+    folder = tmp_path_factory.mktemp("recipe")
+    rows = write_jsonl(folder / "colours.jsonl", colour_rows())
+    return resolve_recipe(str(write_recipe(folder / "recipe.yaml", llama_directory, rows)))
 
 
-@pytest.fixture
-def dataset(tmp_path, resolved):
-    """Its dataset artifact."""
-    validate_dataset(resolved, tmp_path / "dataset", tmp_path / "dataset.html")
-    return tmp_path / "dataset"
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory, resolved):
+    """Its dataset artifact; tests read it."""
+    folder = tmp_path_factory.mktemp("validated")
+    validate_dataset(resolved, folder / "dataset", folder / "dataset.html")
+    return folder / "dataset"
 
 
 @pytest.fixture
