@@ -1,5 +1,6 @@
 """Fixtures that many tests share; each is built once a session."""
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from softprompt.step_work import GARBAGE_THRESHOLDS
 from tests.builders import colour_rows, save_llama, save_t5, write_jsonl, write_recipe
 from tests.runs import Run, finish_run, kill_run
 
@@ -14,6 +16,9 @@ from tests.runs import Run, finish_run, kill_run
 # on people's machines they are new each time.
 hypothesis.settings.register_profile("unhurried", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("unhurried")
+
+# As in a step: half a million objects of libraries stay, and looking through them again and again takes a fifth of collection.
+gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
