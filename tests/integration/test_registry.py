@@ -145,6 +145,7 @@ def test_a_passed_prompt_becomes_a_version_with_its_evidence_and_registering_aga
     assert run.info.status == "FINISHED"
     assert run.data.params["prompt.num_tokens"] == "4"
     assert run.data.params["training.optimiser"] == "adamw", "what the recipe leaves to defaults, too"
+    assert run.data.params["training.input_noise"] == "0.0"
     assert "evaluate_prompt/soft_prompt/accuracy" in run.data.metrics
     assert [found.dataset.digest for found in run.inputs.dataset_inputs] == [passed.manifest.content_digest[:36]]
     assert "| TF-IDF and logistic regression&emsp; | " in version.description
