@@ -22,7 +22,7 @@ from tests.bench.peak_memory import begin_peak, peak_mib
 from tests.bench.rows import BenchRow, bench_arguments, show
 from tests.variations import job_with
 
-EIGHT = tuple(Candidate(seed=seed, learning_rate=rate) for seed in range(2) for rate in (0.25, 0.5, 1.0, 2.0))
+EIGHT = tuple(Candidate(seed=seed, learning_rate=rate) for seed in range(2) for rate in (0.03, 0.06, 0.12, 0.24))
 SYSTEMS: dict[str, tuple[tuple[Candidate, ...], bool]] = {
     "eight with halving": (EIGHT, True),
     "eight full runs": (EIGHT, False),
