@@ -14,7 +14,7 @@ from softprompt.step_request import Files, HeavyStep, StepRequest
 
 GARBAGE_THRESHOLDS = (200_000, 50, 100)
 """How many new objects make Python look for garbage. The libraries of a step make half a million that stay; looking through them
-after every 700, as is usual, is a seventh of a short step's time (docs/field-notes.md)."""
+after every 700, as is usual, is a tenth of a short step's time or more (docs/field-notes.md)."""
 
 
 def do_work(request: StepRequest, inputs: Files, outputs: Files) -> None:

@@ -38,7 +38,12 @@ class SoftPrompt(nn.Module):
     @property
     def num_tokens(self) -> int:
         """Prompt tokens `P`."""
-        return int(self.values.shape[0] if self.kind == "shallow" else self.values.shape[2])
+        return int(self.values.shape[self.token_axis])
+
+    @property
+    def token_axis(self) -> int:
+        """The dimension of the values that counts prompt tokens."""
+        return 0 if self.kind == "shallow" else 2
 
     def keys_and_values(self) -> list[tuple[Tensor, Tensor]]:
         """A deep prompt as one (keys, values) pair a layer, each `[1, N, P, D]`."""
@@ -52,4 +57,4 @@ class SoftPrompt(nn.Module):
 
 def join_prompts(prompts: Sequence[SoftPrompt]) -> SoftPrompt:
     """The tokens of prompts of one kind, one prompt behind the other."""
-    return SoftPrompt(torch.cat([prompt.values for prompt in prompts], dim=0 if prompts[0].kind == "shallow" else 2))
+    return SoftPrompt(torch.cat([prompt.values for prompt in prompts], dim=prompts[0].token_axis))
